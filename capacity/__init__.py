@@ -1,0 +1,1 @@
+"""Capacity planning for Cilium on Kubernetes."""

@@ -1,0 +1,1 @@
+"""Exact arithmetic of the datapath: pure, no I/O."""

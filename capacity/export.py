@@ -1,0 +1,180 @@
+"""Metrics: a metric export as series + samples, whatever format it came in.
+
+Label sets are stored once (series table) and samples point to them. Reading lives in load/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from capacity.tables import SAMPLES, SERIES, SOURCES, check
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Labels with a column of their own; the rest goes to `labels` as JSON.
+OWN_COLUMNS: Final = ("cluster", "node", "namespace", "pod", "container", "map_name")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A metric export: frames `series`, `samples` and `sources` (tables of the same names)."""
+
+    series: pl.DataFrame
+    samples: pl.DataFrame
+    sources: pl.DataFrame
+
+    def select(self, metric: str, **labels: str) -> pl.DataFrame:
+        """Give the samples of one metric, joined with its labels, in order of series and time.
+
+        Parameters
+        ----------
+        metric
+            Metric name, matched whole as a regular expression.
+        labels
+            Label values that must be equal, e.g. ``map_name="ipcache"``.
+
+        Returns
+        -------
+        DataFrame
+            Columns of series without the key, then time and value.
+
+        Examples
+        --------
+        >>> export = build([{"__name__": "up", "job": "a"}], [0], [0], [1.0], cluster="c")
+        >>> export.select("up", job="a")["value"].to_list()
+        [1.0]
+        """
+        chosen = self.series.filter(pl.col("metric").str.contains(f"^(?:{metric})$"))
+        for name, value in labels.items():
+            column = (
+                pl.col(name)
+                if name in OWN_COLUMNS
+                else pl.col("labels").str.json_path_match(f"$['{name}']")
+            )
+            chosen = chosen.filter(column == value)
+        found = self.samples.join(chosen, on="series", how="inner").sort("series", "time")
+        return found.select([c for c in SERIES.schema if c != "series"] + ["time", "value"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Give samples joined with their labels as a pandas frame (needs the extra `pandas`)."""
+        joined = self.samples.join(self.series, on="series", how="left").drop("series")
+        return joined.select(
+            [c for c in SERIES.schema if c != "series"] + ["time", "value"]
+        ).to_pandas()
+
+
+def without_secrets(source: str) -> str:
+    """Give a path or URL without user name and password; query strings are cut as well.
+
+    >>> without_secrets("https://me:secret@prom.example:9090/api?token=x")
+    'https://prom.example:9090/api'
+    """
+    return _CREDENTIALS.sub("", source).split("?", 1)[0] if "://" in source else source
+
+
+def source_row(
+    source: str, format: str | None, *, read: int = 0, kept: int = 0, reason: str | None = None
+) -> pl.DataFrame:
+    """Give one row of table sources; what was read and not kept counts as refused."""
+    row = {
+        "source": without_secrets(source),
+        "format": format,
+        "read": read,
+        "kept": kept,
+        "refused": read - kept,
+        "reason": reason,
+    }
+    return pl.DataFrame([row], schema=SOURCES.schema)
+
+
+def build(
+    label_sets: Sequence[Mapping[str, str]],
+    series: Iterable[int] | pl.Series,
+    times: Iterable[int] | pl.Series,
+    values: Iterable[float] | pl.Series,
+    *,
+    cluster: str,
+    sources: pl.DataFrame | None = None,
+) -> Metrics:
+    """Make Metrics from label sets and three columns of samples.
+
+    Parameters
+    ----------
+    label_sets
+        One mapping a series, with ``__name__``.
+    series, times, values
+        Equally long: index into label_sets, milliseconds since 1970 UTC, value. NaN (stale
+        markers are NaN too) is no sample and is left out.
+    cluster
+        Name for series that carry no label ``cluster``.
+    sources
+        Table sources of this export.
+    """
+    samples = pl.DataFrame(
+        {
+            "series": pl.Series(series, dtype=pl.UInt32),
+            "time": pl.Series(times, dtype=pl.Int64),
+            "value": pl.Series(values, dtype=pl.Float64),
+        }
+    ).filter(pl.col("value").is_not_nan())
+    samples = samples.with_columns(pl.col("time").cast(SAMPLES.schema["time"]))
+    return Metrics(
+        check(_series_table(label_sets, cluster), SERIES),
+        check(samples, SAMPLES),
+        check(SOURCES.empty() if sources is None else sources, SOURCES),
+    )
+
+
+def _series_table(label_sets: Sequence[Mapping[str, str]], cluster: str) -> pl.DataFrame:
+    hidden = {"__name__", *OWN_COLUMNS}
+    columns: dict[str, list[str | None]] = {name: [] for name in ("metric", *OWN_COLUMNS, "labels")}
+    for labels in label_sets:
+        columns["metric"].append(labels.get("__name__", ""))
+        for name in OWN_COLUMNS:
+            columns[name].append(labels.get(name) or (cluster if name == "cluster" else None))
+        rest = {k: labels[k] for k in sorted(labels) if k not in hidden}
+        columns["labels"].append(json.dumps(rest, ensure_ascii=False))
+    frame = pl.DataFrame(columns, schema={name: pl.String for name in columns})
+    return frame.with_columns(series=pl.int_range(pl.len(), dtype=pl.UInt32))
+
+
+def concat(parts: Sequence[Metrics]) -> Metrics:
+    """Join exports: equal label sets become one series, equal (series, time) one sample.
+
+    Where two exports disagree about a sample, the later part wins. Dropped duplicates are
+    subtracted from `kept` of nobody: they are the same fact told twice.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return build([], [], [], [], cluster="")
+    keys = [name for name in SERIES.schema if name != "series"]
+    tagged = pl.concat(
+        part.series.with_columns(part=pl.lit(i, pl.UInt32)) for i, part in enumerate(parts)
+    )
+    unique = tagged.select(keys).unique(maintain_order=True).with_row_index("key")
+    mapping = tagged.join(unique, on=keys, how="left", nulls_equal=True).select(
+        "part", "series", "key"
+    )
+    samples = (
+        pl.concat(
+            part.samples.with_columns(part=pl.lit(i, pl.UInt32)) for i, part in enumerate(parts)
+        )
+        .join(mapping, on=["part", "series"], how="left")
+        .select(series="key", time="time", value="value")
+        .unique(["series", "time"], keep="last", maintain_order=True)
+        .sort("series", "time")
+    )
+    return Metrics(
+        check(unique.rename({"key": "series"}), SERIES),
+        check(samples, SAMPLES),
+        pl.concat(part.sources for part in parts),
+    )

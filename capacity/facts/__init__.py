@@ -1,0 +1,1 @@
+"""Facts about Cilium, the kernel and Kubernetes: rows with sources, and one loader."""

@@ -1,0 +1,77 @@
+"""Inventory: what a cluster is made of, as tables, whatever file it came in.
+
+Reading lives in load/; what Cilium makes of it lives in cilium/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import polars as pl
+
+from capacity.tables import (
+    BACKENDS,
+    BPF_MAPS,
+    ENDPOINTS,
+    NODES,
+    OPTIONS,
+    POLICIES,
+    SERVICES,
+    SOURCES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Tables of one cluster; a table that no source told of has no rows and is in `unknown`."""
+
+    nodes: pl.DataFrame = field(default_factory=NODES.empty)
+    endpoints: pl.DataFrame = field(default_factory=ENDPOINTS.empty)
+    services: pl.DataFrame = field(default_factory=SERVICES.empty)
+    backends: pl.DataFrame = field(default_factory=BACKENDS.empty)
+    policies: pl.DataFrame = field(default_factory=POLICIES.empty)
+    options: pl.DataFrame = field(default_factory=OPTIONS.empty)
+    bpf_maps: pl.DataFrame = field(default_factory=BPF_MAPS.empty)
+    sources: pl.DataFrame = field(default_factory=SOURCES.empty)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of tables without rows: not told, which is not the same as none."""
+        return tuple(
+            f.name for f in fields(self) if f.name != "sources" and getattr(self, f.name).is_empty()
+        )
+
+    def option(self, name: str) -> str | None:
+        """Value of an agent option that is set explicitly; None where it is not.
+
+        >>> Inventory().option("bpf-map-dynamic-size-ratio") is None
+        True
+        """
+        rows = self.options.filter(pl.col("option") == name)
+        return None if rows.is_empty() else str(rows["value"][-1])
+
+
+def merge(parts: Sequence[Inventory]) -> Inventory:
+    """Join inventories of one cluster; an object told twice counts once, the later one wins."""
+    keys = {
+        "nodes": ["node"],
+        "endpoints": ["namespace", "pod"],
+        "services": ["namespace", "service"],
+        "backends": None,
+        "policies": ["kind", "namespace", "policy"],
+        "options": ["option"],
+        "bpf_maps": None,
+    }
+    tables = (
+        {
+            name: pl.concat(getattr(part, name) for part in parts).unique(
+                key, keep="last", maintain_order=True
+            )
+            for name, key in keys.items()
+        }
+        if parts
+        else {}
+    )
+    sources = pl.concat(part.sources for part in parts) if parts else SOURCES.empty()
+    return Inventory(**tables, sources=sources)

@@ -1,0 +1,1 @@
+"""Read exports and inventories: one format a file, READERS in one place."""

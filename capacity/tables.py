@@ -1,0 +1,359 @@
+"""Every table that crosses a border between rooms: columns, types, units, in one place.
+
+A frame is checked once, where it is born. Unknown is null, never 0, −1 or NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from capacity.errors import SchemaError
+
+TIME: Final = pl.Datetime("ms", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: name, polars type, unit (empty for text and keys), meaning."""
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    unit: str = ""
+    meaning: str = ""
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: name, columns in order, and what one row is."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The polars schema of the declared columns."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    def empty(self) -> pl.DataFrame:
+        """Give a frame of this table without rows."""
+        return pl.DataFrame(schema=self.schema)
+
+
+def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Give the frame with the table's columns in the table's order.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing or of another type, or null or NaN where neither may be.
+    """
+    missing = [c.name for c in table.columns if c.name not in frame.columns]
+    if missing:
+        msg = f"table {table.name}: missing columns {missing}; present: {frame.columns}"
+        raise SchemaError(msg)
+    frame = frame.select(c.name for c in table.columns)
+    wrong = [
+        f"{c.name} is {frame.schema[c.name]}, wanted {c.dtype}"
+        for c in table.columns
+        if frame.schema[c.name] != c.dtype
+    ]
+    if wrong:
+        msg = f"table {table.name}: {'; '.join(wrong)}"
+        raise SchemaError(msg)
+    holes = [c.name for c in table.columns if not c.nullable and frame[c.name].null_count()]
+    holes += [
+        c.name
+        for c in table.columns
+        if frame.schema[c.name].is_float() and frame[c.name].is_nan().any()
+    ]
+    if holes:
+        msg = f"table {table.name}: null or NaN in {holes}, where every row needs a value"
+        raise SchemaError(msg)
+    return frame
+
+
+def data_dictionary() -> pl.DataFrame:
+    """List every column of every declared table: table, column, type, unit, nullable, meaning."""
+    return pl.DataFrame(
+        [
+            {
+                "table": table.name,
+                "row": table.row,
+                "column": c.name,
+                "type": str(c.dtype),
+                "unit": c.unit,
+                "nullable": c.nullable,
+                "meaning": c.meaning,
+            }
+            for table in TABLES
+            for c in table.columns
+        ]
+    )
+
+
+SERIES: Final = Table(
+    "series",
+    "one time series: a metric name with one set of labels",
+    (
+        Column("series", pl.UInt32, "", "key into samples"),
+        Column("metric", pl.String, "", "metric name as exported"),
+        Column("cluster", pl.String, "", "cluster the series is of"),
+        Column("node", pl.String, "", "Kubernetes node name", nullable=True),
+        Column("namespace", pl.String, "", "namespace of the pod", nullable=True),
+        Column("pod", pl.String, "", "pod name", nullable=True),
+        Column("container", pl.String, "", "container name", nullable=True),
+        Column("map_name", pl.String, "", "label map_name, as exported", nullable=True),
+        Column("labels", pl.String, "", "the other labels, a JSON object with sorted keys"),
+    ),
+)
+SAMPLES: Final = Table(
+    "samples",
+    "one sample; stale markers and NaN are left out and counted",
+    (
+        Column("series", pl.UInt32, "", "key into series"),
+        Column("time", TIME, "", "time of the sample, UTC"),
+        Column("value", pl.Float64, "of the metric", "value as exported"),
+    ),
+)
+SOURCES: Final = Table(
+    "sources",
+    "one input that was read, or could not be",
+    (
+        Column("source", pl.String, "", "path or URL without secrets"),
+        Column("format", pl.String, "", "reader that took it", nullable=True),
+        Column("read", pl.Int64, "1", "records seen: samples, or Kubernetes objects"),
+        Column("kept", pl.Int64, "1", "records used"),
+        Column("refused", pl.Int64, "1", "records not used"),
+        Column(
+            "reason",
+            pl.String,
+            "",
+            "why records were refused: place, value, what was wanted",
+            nullable=True,
+        ),
+    ),
+)
+NODES: Final = Table(
+    "nodes",
+    "one Kubernetes node",
+    (
+        Column("node", pl.String, "", "node name"),
+        Column("memory", pl.Int64, "byte", "status.capacity.memory", nullable=True),
+        Column("cpu", pl.Int64, "millicore", "status.capacity.cpu", nullable=True),
+        Column(
+            "addresses",
+            pl.Int64,
+            "1",
+            "distinct IPs: CiliumNode spec.addresses, else Node status.addresses",
+            nullable=True,
+        ),
+        Column("pod_cidrs", pl.Int64, "1", "pod CIDRs of the node", nullable=True),
+        Column("max_pods", pl.Int64, "1", "status.allocatable.pods", nullable=True),
+        Column("kernel", pl.String, "", "status.nodeInfo.kernelVersion", nullable=True),
+        Column("labels", pl.String, "", "labels, a JSON object with sorted keys"),
+    ),
+)
+ENDPOINTS: Final = Table(
+    "endpoints",
+    "one pod with an address of its own (host-network pods have none)",
+    (
+        Column("namespace", pl.String),
+        Column("pod", pl.String),
+        Column("node", pl.String, nullable=True),
+        Column("labels", pl.String, "", "pod labels, a JSON object with sorted keys"),
+        Column("ips", pl.Int64, "1", "pod IPs (2 with dual stack)", nullable=True),
+    ),
+)
+SERVICES: Final = Table(
+    "services",
+    "one Kubernetes Service",
+    (
+        Column("namespace", pl.String),
+        Column("service", pl.String),
+        Column("type", pl.String, "", "ClusterIP, NodePort, LoadBalancer or ExternalName"),
+        Column("ports", pl.Int64, "1", "ports of the service"),
+        Column("cluster_ips", pl.Int64, "1", "cluster IPs; 0 for headless services"),
+        Column("external_ips", pl.Int64, "1", "spec.externalIPs"),
+        Column("load_balancer_ips", pl.Int64, "1", "status.loadBalancer.ingress with an IP"),
+        Column("external_policy", pl.String, "", "externalTrafficPolicy"),
+        Column("internal_policy", pl.String, "", "internalTrafficPolicy"),
+        Column("affinity", pl.Boolean, "", "sessionAffinity: ClientIP"),
+        Column("node_ports", pl.Boolean, "", "node ports are allocated"),
+    ),
+)
+BACKENDS: Final = Table(
+    "backends",
+    "one backend address and port of a service, from EndpointSlices",
+    (
+        Column("namespace", pl.String),
+        Column("service", pl.String),
+        Column("address", pl.String),
+        Column("port", pl.Int64, nullable=True),
+        Column("protocol", pl.String),
+    ),
+)
+POLICIES: Final = Table(
+    "policies",
+    "one network policy object; the whole object is kept for resolution",
+    (
+        Column("kind", pl.String),
+        Column("namespace", pl.String, nullable=True),
+        Column("policy", pl.String),
+        Column("rules", pl.Int64, "1", "rules in the object"),
+        Column("source", pl.String, "", "file and document it was read from"),
+        Column("object", pl.String, "", "spec and specs as JSON"),
+    ),
+)
+OPTIONS: Final = Table(
+    "options",
+    "one Cilium agent option that is set explicitly (cilium-config ConfigMap or Helm values)",
+    (
+        Column("option", pl.String, "", "agent flag, e.g. bpf-ct-global-tcp-max"),
+        Column("value", pl.String),
+        Column("source", pl.String, "", "where it was read"),
+    ),
+)
+BPF_MAPS: Final = Table(
+    "bpf_maps",
+    "one BPF map as the kernel reports it (bpftool map show -j)",
+    (
+        Column("time", TIME, nullable=True),
+        Column("node", pl.String, nullable=True),
+        Column("name", pl.String, "", "pinned name where known, else the kernel's 15 characters"),
+        Column("type", pl.String),
+        Column("key_size", pl.Int64, "byte"),
+        Column("value_size", pl.Int64, "byte"),
+        Column("max_entries", pl.Int64, "1"),
+        Column("flags", pl.Int64),
+        Column("memlock", pl.Int64, "byte", nullable=True),
+    ),
+)
+OBSERVATIONS: Final = Table(
+    "observations",
+    "one quantity of one thing at one time",
+    (
+        Column("time", TIME),
+        Column("cluster", pl.String),
+        Column("node", pl.String, nullable=True),
+        Column("component", pl.String, "", "agent, operator, map"),
+        Column("pod", pl.String, nullable=True),
+        Column("subject", pl.String, "", "map name, reason …", nullable=True),
+        Column("quantity", pl.String, "", "key of facts/quantities.csv"),
+        Column("value", pl.Float64, "of the quantity"),
+        Column("series", pl.String, "", "metric it came from"),
+    ),
+)
+DRIVERS: Final = Table(
+    "drivers",
+    "what the cluster was like at one time; null where no source tells",
+    (
+        Column("time", TIME),
+        Column("cluster", pl.String),
+        Column("nodes", pl.Float64, "1", "nodes of the cluster", nullable=True),
+        Column("endpoints", pl.Float64, "1", "Cilium endpoints, all nodes", nullable=True),
+        Column("identities", pl.Float64, "1", "cluster-wide security identities", nullable=True),
+        Column("services", pl.Float64, "1", "services an agent holds", nullable=True),
+        Column("backends", pl.Float64, "1", "distinct LB backends", nullable=True),
+        Column("policies", pl.Float64, "1", "policy rules an agent holds", nullable=True),
+    ),
+)
+FORECAST: Final = Table(
+    "forecast",
+    "one quantity at one node count",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("statistic", pl.String, "", "of what the value is: worst node, total …"),
+        Column("nodes", pl.Int64, "1"),
+        Column("time", TIME, "", "median date the cluster has that many nodes", nullable=True),
+        Column("q05", pl.Float64, "of the quantity"),
+        Column("q50", pl.Float64, "of the quantity"),
+        Column("q95", pl.Float64, "of the quantity"),
+        Column("q99", pl.Float64, "of the quantity"),
+        Column("limit", pl.Float64, "of the quantity", nullable=True),
+        Column("model", pl.String, "", "how the number was made"),
+        Column("reach", pl.Float64, "1", "node count divided by the largest one observed"),
+    ),
+)
+EXHAUSTION: Final = Table(
+    "exhaustion",
+    "one limited resource: at which node count and date it is used up",
+    (
+        Column("rank", pl.Int64, "1", "1 breaks first"),
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("kind", pl.String, "", "settable, hard, install-time or soft"),
+        Column("setting", pl.String, "", "Helm value that moves the limit", nullable=True),
+        Column(
+            "current",
+            pl.Float64,
+            "of the quantity",
+            "at the present node count, median",
+            nullable=True,
+        ),
+        Column("limit", pl.Float64, "of the quantity", nullable=True),
+        Column("usage", pl.Float64, "1", "current divided by limit", nullable=True),
+        Column("nodes_early", pl.Int64, "1", "risk quantile reaches the limit", nullable=True),
+        Column("nodes_median", pl.Int64, "1", "median reaches the limit", nullable=True),
+        Column("date_early", TIME, nullable=True),
+        Column("date_median", TIME, nullable=True),
+        Column(
+            "probability",
+            pl.Float64,
+            "1",
+            "of reaching the limit within the horizon",
+            nullable=True,
+        ),
+        Column("model", pl.String),
+        Column("reach", pl.Float64, "1", "of nodes_early; above 1 is extrapolation", nullable=True),
+        Column("status", pl.String, "", "ok, short, unknown"),
+        Column("reason", pl.String, "", "formula, evidence or what is missing"),
+    ),
+)
+RECOMMENDATION: Final = Table(
+    "recommendation",
+    "one setting: what it is, what it should be, and why",
+    (
+        Column("rank", pl.Int64, "1", "order of urgency"),
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("setting", pl.String, "", "Helm value, or what has to change"),
+        Column("unit", pl.String),
+        Column("current", pl.Float64, "of the unit", nullable=True),
+        Column("target", pl.Float64, "of the unit", nullable=True),
+        Column("lower", pl.Float64, "of the unit", "enough for the median", nullable=True),
+        Column("upper", pl.Float64, "of the unit", "most that may be set", nullable=True),
+        Column("status", pl.String, "", "ok, raise, set, redesign, unknown"),
+        Column("percentile", pl.Float64, "1", "of the forecast the target holds", nullable=True),
+        Column("reason", pl.String),
+        Column("evidence", pl.String, "", "series, nodes, time range, model, facts used"),
+        Column("cost", pl.Float64, "byte or millicore", "per node", nullable=True),
+        Column("restart", pl.Boolean, "", "the agents must restart", nullable=True),
+    ),
+)
+COVERAGE: Final = Table(
+    "coverage",
+    "one thing the planner wants to know",
+    (
+        Column("want", pl.String),
+        Column("status", pl.String, "", "present, switched off, unknown"),
+        Column("source", pl.String, "", "metric or inventory table", nullable=True),
+        Column("hint", pl.String, "", "how to get it", nullable=True),
+    ),
+)
+TABLES: Final = (
+    SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, POLICIES, OPTIONS, BPF_MAPS,
+    OBSERVATIONS, DRIVERS, FORECAST, EXHAUSTION, RECOMMENDATION, COVERAGE,
+)  # fmt: skip
