@@ -255,11 +255,104 @@ DRIVERS: Final = Table(
         Column("time", TIME),
         Column("cluster", pl.String),
         Column("nodes", pl.Float64, "1", "nodes of the cluster", nullable=True),
-        Column("endpoints", pl.Float64, "1", "Cilium endpoints, all nodes", nullable=True),
+        Column("endpoints", pl.Float64, "1", "Cilium endpoints of all nodes", nullable=True),
+        Column("endpoints_per_node", pl.Float64, "1", "mean over nodes", nullable=True),
         Column("identities", pl.Float64, "1", "cluster-wide security identities", nullable=True),
-        Column("services", pl.Float64, "1", "services an agent holds", nullable=True),
-        Column("backends", pl.Float64, "1", "distinct LB backends", nullable=True),
+        Column("services", pl.Float64, "1", "service frontends an agent holds", nullable=True),
+        Column("backends", pl.Float64, "1", "distinct load-balancer backends", nullable=True),
         Column("policies", pl.Float64, "1", "policy rules an agent holds", nullable=True),
+        Column(
+            "policy_entries",
+            pl.Float64,
+            "1",
+            "policy-map entries of the worst endpoint x endpoints of its node: at most so many",
+            nullable=True,
+        ),
+    ),
+)
+LIMITS: Final = Table(
+    "limits",
+    "one limited resource of the cluster: how much of it there is",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("limit", pl.Float64, "of the quantity", nullable=True),
+        Column("kind", pl.String, "", "settable, hard, install-time or soft (evicts when full)"),
+        Column("setting", pl.String, "", "Helm value that moves the limit", nullable=True),
+        Column("upper", pl.Float64, "of the quantity", "most that may be set", nullable=True),
+        Column("verified", pl.Boolean, "", "the fact was read in Cilium's source", nullable=True),
+        Column("source", pl.String, "", "metric, option or fact that tells the limit"),
+    ),
+)
+FITS: Final = Table(
+    "fits",
+    "one fitted model and how it did on data that it had not seen",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("model", pl.String, "", "formula with its numbers"),
+        Column("points", pl.Int64, "1", "points in time it was fitted to"),
+        Column("spread", pl.Float64, "of the quantity", "standard deviation of the residuals"),
+        Column(
+            "backtest_error",
+            pl.Float64,
+            "1",
+            "median absolute error on the newest third, fitted on the rest",
+            nullable=True,
+        ),
+        Column(
+            "backtest_coverage",
+            pl.Float64,
+            "1",
+            "share of the newest third inside the 90 % interval, fitted on the rest",
+            nullable=True,
+        ),
+    ),
+)
+SCENARIO: Final = Table(
+    "scenario",
+    "what the cluster is taken to be like at one node count (medians)",
+    (
+        Column("cluster", pl.String),
+        Column("nodes", pl.Int64, "1"),
+        Column("driver", pl.String),
+        Column("value", pl.Float64, "1"),
+        Column("basis", pl.String, "", "fitted on history, in proportion, constant, or set"),
+    ),
+)
+GROWTH: Final = Table(
+    "growth",
+    "the node count at one time: observed, or drawn from the growth of the history",
+    (
+        Column("cluster", pl.String),
+        Column("time", TIME),
+        Column("observed", pl.Float64, "1", "nodes", nullable=True),
+        Column("q05", pl.Float64, "1", "nodes", nullable=True),
+        Column("q50", pl.Float64, "1", "nodes", nullable=True),
+        Column("q95", pl.Float64, "1", "nodes", nullable=True),
+    ),
+)
+MAPS: Final = Table(
+    "maps",
+    "one kind of BPF map on a node: its size and what it costs the kernel",
+    (
+        Column("cluster", pl.String),
+        Column("map", pl.String),
+        Column("type", pl.String, nullable=True),
+        Column("count", pl.Int64, "1", "maps of this kind on the node"),
+        Column("key_size", pl.Int64, "byte", nullable=True),
+        Column("value_size", pl.Int64, "byte", nullable=True),
+        Column("max_entries", pl.Int64, "1", nullable=True),
+        Column("entries", pl.Int64, "1", "most on any node", nullable=True),
+        Column("memlock", pl.Int64, "byte", "what bpftool shows", nullable=True),
+        Column("charged", pl.Int64, "byte", "what the memory cgroup is charged", nullable=True),
+        Column("source", pl.String, "", "bpftool, or facts with the formula's kernel"),
+        Column("verified", pl.Boolean, "", "shape read in Cilium's source or from the kernel"),
     ),
 )
 FORECAST: Final = Table(
@@ -355,5 +448,6 @@ COVERAGE: Final = Table(
 )
 TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, POLICIES, OPTIONS, BPF_MAPS,
-    OBSERVATIONS, DRIVERS, FORECAST, EXHAUSTION, RECOMMENDATION, COVERAGE,
+    OBSERVATIONS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, GROWTH, FORECAST, EXHAUSTION,
+    RECOMMENDATION, COVERAGE,
 )  # fmt: skip

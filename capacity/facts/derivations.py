@@ -1,0 +1,50 @@
+"""Which metric tells which quantity (observed.csv), and which driver moves it (structure.csv)."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import polars as pl
+
+
+@cache
+def _rows(name: str) -> pl.DataFrame:
+    with files("capacity.facts").joinpath(name).open("rb") as file:
+        return pl.read_csv(file.read(), infer_schema=False)
+
+
+@cache
+def observed() -> pl.DataFrame:
+    """Rows of observed.csv: component, quantity, metric, label, where, kind, scale.
+
+    `scale` turns the metric's unit into the quantity's (cores into millicores). `where` names
+    label values that must hold, as ``a=b;c=d``.
+    """
+    rows = _rows("observed.csv").drop("source")
+    return rows.with_columns(pl.col("scale").cast(pl.Float64), pl.col("where").fill_null(""))
+
+
+@cache
+def conditions() -> tuple[str, ...]:
+    """All single conditions of column `where`."""
+    clauses = observed()["where"].str.split(";").explode().unique().sort()
+    return tuple(clause for clause in clauses if clause)
+
+
+def structure(component: str, subject: str | None, quantity: str) -> pl.DataFrame:
+    """Drivers of one quantity: columns driver, per_unit (null where the cost is fitted).
+
+    Rows of the subject itself, else of the quantity, else those that hold for the whole component.
+
+    Examples
+    --------
+    >>> structure("map", "ipcache", "map_entries")["driver"].to_list()
+    ['endpoints', 'nodes']
+    """
+    rows = _rows("structure.csv").filter(pl.col("component") == component)
+    for key in (subject, quantity, None):
+        found = rows.filter(pl.col("subject").eq_missing(pl.lit(key, pl.String)))
+        if not found.is_empty():
+            break
+    return found.select("driver", pl.col("per_unit").cast(pl.Float64))

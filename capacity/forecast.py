@@ -1,0 +1,398 @@
+"""Fit each limited quantity to its drivers and tell at which node count and date it runs out.
+
+One Monte Carlo run ties everything together: each draw has its own costs, driver relations and
+growth path, so that dates, node counts and quantiles agree with each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from capacity.errors import ModelError
+from capacity.facts import derivations
+from capacity.models import LinearDrivers, NodeGrowth
+from capacity.models.linear_drivers import Array, block_rows
+from capacity.settings import PlanSettings
+from capacity.tables import EXHAUSTION, FITS, FORECAST, SCENARIO, check
+
+DRAWS: Final = 400
+# Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
+FARTHEST: Final = 20.0
+# Node counts printed where the user names none
+_STEPS: Final = (1.0, 1.25, 1.5, 2.0, 3.0)
+# History from which growth may be told as dates, and how far beyond its own length it may reach
+MIN_HISTORY_DAYS: Final = 14.0
+_PER_NODE: Final = "endpoints_per_node"
+_DAY: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Drawn node counts over time: `paths` (draws × steps of `step` seconds after `start`)."""
+
+    now: float
+    largest: float
+    start: Any
+    step: float
+    paths: Array | None
+    note: str | None
+
+    def dates(self, nodes: Array, horizon: float) -> Array:
+        """Seconds after `start` at which each draw first has its node count; inf where never."""
+        if self.paths is None:
+            return np.full(len(nodes), np.inf)
+        hit = self.paths >= nodes[:, None]
+        first = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1.0, np.inf) * self.step
+        first[nodes <= self.now] = 0.0
+        return np.where(first <= max(horizon, self.step * self.paths.shape[1]), first, np.inf)
+
+    def at(self, seconds: float) -> Array | None:
+        """Drawn node counts at a time after `start`."""
+        if self.paths is None:
+            return None
+        return np.asarray(self.paths[:, min(round(seconds / self.step), self.paths.shape[1]) - 1])
+
+
+def grow(drivers: pl.DataFrame, settings: PlanSettings) -> Growth:
+    """Fit the growth of the node count; without enough history there are node counts, no dates."""
+    history = drivers.drop_nulls("nodes").sort("time")
+    if history.is_empty():
+        raise ModelError(
+            "the node count is not known: the export needs cilium_nodes_all_num, or series of all "
+            "agents with a label node; or give an inventory with nodes"
+        )
+    nodes, times = history["nodes"].to_numpy(), history["time"]
+    now, largest, start = float(np.median(nodes[-3:])), float(nodes.max()), times[-1]
+    seconds = np.median(np.diff(times.dt.epoch("s").to_numpy())) if len(times) > 1 else _DAY
+    span = (times[-1] - times[0]).total_seconds() / _DAY
+    if span < MIN_HISTORY_DAYS:
+        note = (
+            f"history spans {span:.2g} days; dates need {MIN_HISTORY_DAYS:g} or more, so only "
+            "node counts are told"
+        )
+        return Growth(now, largest, start, float(seconds), None, note)
+    # As far as the user looks, and no farther than three times the history
+    ahead = max(settings.horizon_seconds, 0) + 0.0
+    steps = int(np.ceil(min(max(ahead, _DAY), 3 * span * _DAY) / seconds))
+    note = None
+    if ahead > 3 * span * _DAY:
+        note = f"horizon {settings.horizon} is cut to three times the history ({3 * span:.0f}d)"
+    model = NodeGrowth(draws=DRAWS, seed=settings.seed).fit(None, nodes)
+    return Growth(now, largest, start, float(seconds), model.paths(steps), note)
+
+
+def node_counts(growth: Growth, settings: PlanSettings) -> list[int]:
+    """Node counts to print: those asked for, else steps from now and where growth leads."""
+    now = round(growth.now)
+    if settings.nodes:
+        return sorted({now, *settings.nodes})
+    counts = {max(round(now * step), now) for step in _STEPS}
+    ahead = growth.at(settings.horizon_seconds)
+    if ahead is not None:
+        counts |= {max(int(np.quantile(ahead, q)), now) for q in (0.5, 0.95)}
+    return sorted(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scenario:
+    """Drivers at node counts: `draws` (draws × counts × drivers), and how each was told."""
+
+    draws: Array
+    basis: tuple[str, ...]
+
+
+def scenario_draws(
+    rows: pl.DataFrame, names: list[str], counts: Array, settings: PlanSettings
+) -> _Scenario:
+    """Draw the drivers at node counts from their relation to the node count in the history.
+
+    A driver is a line in the node count where the count varied by 10 % or more over 8 or more
+    points; else in proportion to it (constant density). Endpoints per node stay as they are.
+    """
+    columns, basis = [], []
+    nodes = rows["nodes"].to_numpy()
+    picked = block_rows(len(rows), DRAWS, np.random.default_rng(settings.seed))
+    varied = len(rows) >= 8 and nodes.max() >= 1.1 * nodes.min()
+    for name in names:
+        values = rows[name].to_numpy()
+        now = float(np.median(values[-3:]))
+        if name in settings.fixed_drivers:
+            drawn, how = np.full((DRAWS, len(counts)), settings.fixed_drivers[name]), "set"
+        elif name == "nodes":
+            drawn, how = np.broadcast_to(counts, (DRAWS, len(counts))), "asked"
+        elif name == _PER_NODE:
+            drawn, how = np.full((DRAWS, len(counts)), now), "constant density"
+        elif varied:
+            drawn, how = _line_draws(nodes, values, picked, counts), "line in nodes, fitted"
+        else:
+            share = counts / float(np.median(nodes[-3:]))
+            drawn, how = np.broadcast_to(now * share, (DRAWS, len(counts))), "in proportion"
+        columns.append(drawn)
+        basis.append(how)
+    return _Scenario(np.stack(columns, axis=2), tuple(basis))
+
+
+def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Array:
+    """Draws of slope and newest offset of a line, shape (draws, counts), never below 0."""
+    x, y = nodes[picked], values[picked]
+    centered = x - x.mean(axis=1, keepdims=True)
+    power = (centered**2).sum(axis=1)
+    slope = (centered * y).sum(axis=1) / np.where(power > 0, power, 1)
+    # Anchored at the newest points: the history may hold steps that a line does not follow
+    now_x, now_y = np.median(nodes[-3:]), np.median(values[-3:])
+    return np.maximum(now_y + slope[:, None] * (counts[None, :] - now_x), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One quantity, fitted: draws at all looked-at node counts, and the fit in words."""
+
+    limit: dict[str, Any]
+    counts: Array
+    draws: Array
+    fit: dict[str, Any]
+    basis: dict[str, str]
+
+    def runs_out(self) -> Array:
+        """Node count at which each draw reaches the limit; inf where beyond the farthest."""
+        value = self.limit["limit"]
+        if value is None:
+            return np.full(len(self.draws), np.inf)
+        over = self.draws >= value
+        index = np.where(over.any(axis=1), over.argmax(axis=1), -1)
+        return _crossing(self.counts, self.draws, index, float(value))
+
+
+def _crossing(counts: Array, draws: Array, index: Any, limit: float) -> Array:
+    """Interpolate between the last node count that fits and the first that does not."""
+    rows = np.arange(len(draws))
+    left = np.maximum(index - 1, 0)
+    low, high = draws[rows, left], draws[rows, index]
+    step = np.where(high > low, (limit - low) / np.where(high > low, high - low, 1), 0)
+    found = counts[left] + np.clip(step, 0, 1) * (counts[index] - counts[left])
+    return np.where(index < 0, np.inf, found)
+
+
+def fit_quantity(
+    limit: dict[str, Any],
+    observed: pl.DataFrame,
+    drivers: pl.DataFrame,
+    growth: Growth,
+    settings: PlanSettings,
+) -> Fitted:
+    """Fit one quantity of the limits table to its drivers and draw it at many node counts.
+
+    Parameters
+    ----------
+    limit
+        A row of table limits.
+    observed
+        Columns time, value: the peak over nodes at each step.
+    drivers
+        Table drivers of the cluster.
+
+    Raises
+    ------
+    ModelError
+        If fewer than 5 points in time have the quantity and its drivers.
+    """
+    terms = _terms(limit, observed, drivers)
+    names = list(terms)
+    rows = observed.join(drivers, on="time").drop_nulls(["value", "nodes", *names]).sort("time")
+    fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
+    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed)
+    model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
+    counts = _looked_at(growth, settings)
+    scenario = scenario_draws(rows, names, counts, settings)
+    draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
+    fit = _fit_row(limit, model, names, rows)
+    return Fitted(limit, counts, draws, fit, dict(zip(names, scenario.basis, strict=True)))
+
+
+def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
+    now = growth.now
+    dense = now * np.geomspace(1.0, FARTHEST, 120)
+    return np.unique(np.concatenate([dense, np.asarray(node_counts(growth, settings), float)]))
+
+
+def _terms(
+    limit: dict[str, Any], observed: pl.DataFrame, drivers: pl.DataFrame
+) -> dict[str, float | None]:
+    """Drivers of a quantity with their fixed costs, as facts/structure.csv tells; known ones only.
+
+    A driver that never varied cannot be told from the base and is left out.
+    """
+    rows = derivations.structure(limit["component"], limit["subject"], limit["quantity"])
+    within = observed.join(drivers, on="time")
+    out: dict[str, float | None] = {}
+    for name, cost in rows.select("driver", "per_unit").iter_rows():
+        values = within[name].drop_nulls()
+        enough = len(values) >= 0.8 * len(within) and values.n_unique() > 1
+        if enough:
+            out[name] = cost
+    return out or {"nodes": None}
+
+
+def _fit_row(
+    limit: dict[str, Any], model: LinearDrivers, names: list[str], rows: pl.DataFrame
+) -> dict[str, Any]:
+    parts = [f"{model.intercept_:.4g}"]
+    for name, cost, fixed in zip(names, model.coef_, model.fixed or (), strict=True):
+        parts.append(f"{cost:.4g} x {name}" + ("" if np.isnan(fixed) else " (by Cilium's code)"))
+    error, coverage = _backtest(model, names, rows)
+    return {
+        **{k: limit[k] for k in ("cluster", "component", "subject", "quantity")},
+        "model": " + ".join(parts),
+        "points": len(rows),
+        "spread": float(model.residuals_.std()),
+        "backtest_error": error,
+        "backtest_coverage": coverage,
+    }
+
+
+def _backtest(
+    model: LinearDrivers, names: list[str], rows: pl.DataFrame
+) -> tuple[float | None, float | None]:
+    """Fit on the first two thirds; median error and coverage of the 90 % interval on the rest."""
+    cut = len(rows) * 2 // 3
+    if cut < 8:
+        return None, None
+    drivers, target = rows.select(names).to_numpy(), rows["value"].to_numpy()
+    past = LinearDrivers(fixed=model.fixed, draws=100, seed=model.seed)
+    past.fit(drivers[:cut], target[:cut])
+    nodes = rows["nodes"].to_numpy()
+    drawn = past.sample(drivers[cut:], reach=nodes[cut:] / nodes[:cut].max())
+    low, middle, high = np.quantile(drawn, [0.05, 0.5, 0.95], axis=0)
+    truth = target[cut:]
+    error = np.median(np.abs(middle - truth) / np.maximum(np.abs(truth), 1e-12))
+    return float(error), float(np.mean((low <= truth) & (truth <= high)))
+
+
+def worst_by_time(observations: pl.DataFrame, limit: dict[str, Any]) -> pl.DataFrame:
+    """Give time and value: the largest value over nodes at each step, never the mean."""
+    return (
+        observations.filter(
+            pl.col("component") == limit["component"],
+            pl.col("subject").eq_missing(pl.lit(limit["subject"], pl.String)),
+            pl.col("quantity") == limit["quantity"],
+            pl.col("cluster") == limit["cluster"],
+        )
+        .group_by("time")
+        .agg(pl.col("value").max())
+        .sort("time")
+    )
+
+
+def forecast_rows(fitted: Fitted, growth: Growth, settings: PlanSettings) -> pl.DataFrame:
+    """Give table forecast: quantiles of one quantity at the node counts asked for."""
+    wanted = np.asarray(node_counts(growth, settings), float)
+    columns = fitted.draws[:, np.searchsorted(fitted.counts, wanted)]
+    q = np.quantile(columns, [0.05, 0.5, 0.95, 0.99], axis=0)
+    dates = [_median_date(growth, n, settings) for n in wanted]
+    rows = {
+        **{k: fitted.limit[k] for k in ("cluster", "component", "subject", "quantity", "unit")},
+        "statistic": STATISTIC,
+        "limit": fitted.limit["limit"],
+        "model": "linear_drivers",
+    }
+    frame = pl.DataFrame(
+        {
+            "nodes": wanted.astype(int),
+            "time": pl.Series(dates, dtype=FORECAST.schema["time"]),
+            **dict(zip(("q05", "q50", "q95", "q99"), q, strict=True)),
+            "reach": wanted / growth.largest,
+        }
+    ).with_columns(pl.lit(v).cast(FORECAST.schema[k]).alias(k) for k, v in rows.items())
+    return check(frame, FORECAST)
+
+
+STATISTIC: Final = "worst node, peak of each step"
+
+
+def _median_date(growth: Growth, nodes: float, settings: PlanSettings) -> Any:
+    seconds = growth.dates(np.full(DRAWS, nodes), settings.horizon_seconds)
+    return _date(growth, float(np.median(seconds)))
+
+
+def _date(growth: Growth, seconds: float) -> Any:
+    return growth.start + timedelta(seconds=seconds) if np.isfinite(seconds) else None
+
+
+def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> dict[str, Any]:
+    """Give one row of table exhaustion (rank 0: plan.py ranks them)."""
+    limit = fitted.limit
+    runs_out = fitted.runs_out()
+    seconds = growth.dates(runs_out, settings.horizon_seconds)
+    asked = max(settings.nodes, default=0)
+    within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
+    probability = float(within.mean()) if growth.paths is not None or asked else None
+    early, median = (_quantile(runs_out, q) for q in (settings.risk, 0.5))
+    current = float(np.median(fitted.draws[:, 0]))
+    known = limit["limit"] is not None
+    short = known and (probability if probability is not None else float(early == growth.now))
+    fit = fitted.fit
+    return {
+        "rank": 0,
+        **{k: limit[k] for k in ("cluster", "component", "subject", "quantity", "unit", "kind")},
+        "setting": limit["setting"],
+        "current": current,
+        "limit": limit["limit"],
+        "usage": current / limit["limit"] if known and limit["limit"] else None,
+        "nodes_early": _whole(early),
+        "nodes_median": _whole(median),
+        "date_early": _date(growth, _quantile(seconds, settings.risk)),
+        "date_median": _date(growth, _quantile(seconds, 0.5)),
+        "probability": probability if known else None,
+        "model": "linear_drivers",
+        "reach": early / growth.largest if np.isfinite(early) else None,
+        "status": "unknown" if not known else "short" if short > settings.risk else "ok",
+        "reason": f"{fit['model']}, fitted to {fit['points']} points in time; "
+        f"limit: {limit['source']}",
+    }
+
+
+def _quantile(values: Array, q: float) -> float:
+    return float(np.quantile(values, q, method="inverted_cdf"))
+
+
+def _whole(nodes: float) -> int | None:
+    return int(nodes) if np.isfinite(nodes) else None
+
+
+def scenario_table(
+    drivers: pl.DataFrame, growth: Growth, settings: PlanSettings, cluster: str
+) -> pl.DataFrame:
+    """Give table scenario: medians of all known drivers at the node counts asked for."""
+    known = [c for c in drivers.columns[2:] if drivers[c].null_count() < 0.2 * len(drivers)]
+    rows = drivers.drop_nulls(known)
+    counts = np.asarray(node_counts(growth, settings), float)
+    drawn = scenario_draws(rows, known, counts, settings)
+    middle = np.median(drawn.draws, axis=0)
+    frames = [
+        pl.DataFrame({"nodes": counts.astype(int), "value": middle[:, i]}).with_columns(
+            driver=pl.lit(name), basis=pl.lit(drawn.basis[i]), cluster=pl.lit(cluster)
+        )
+        for i, name in enumerate(known)
+    ]
+    return check(pl.concat(frames), SCENARIO)
+
+
+def rank(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Give table exhaustion in the order in which things break."""
+    frame = pl.DataFrame(rows, schema={c.name: c.dtype for c in EXHAUSTION.columns})
+    order = ["nodes_early", "nodes_median", "usage"]
+    frame = frame.sort(
+        *order, "component", "subject", descending=[False, False, True, False, False],
+        nulls_last=True,
+    )  # fmt: skip
+    return check(frame.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64)), EXHAUSTION)
+
+
+def fits_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Give table fits."""
+    return check(pl.DataFrame(rows, schema=FITS.schema), FITS)

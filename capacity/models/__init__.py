@@ -1,0 +1,10 @@
+"""Models: one law a file, scikit-learn's contract, numpy inside."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from capacity.models.growth import NodeGrowth
+from capacity.models.linear_drivers import LinearDrivers
+
+MODELS: Final[dict[str, type[Any]]] = {"linear_drivers": LinearDrivers, "growth": NodeGrowth}

@@ -1,0 +1,316 @@
+"""Samples → observations (tidy, unit known, counters turned to rates) and drivers.
+
+Which metric tells which quantity is a row of facts/observed.csv. Nothing is interpolated: a step
+without a sample has no row. Replicas that scraped the same target are merged, not summed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from capacity.export import Metrics
+from capacity.facts import derivations
+from capacity.inventory import Inventory
+from capacity.tables import DRIVERS, OBSERVATIONS, TIME, check
+
+# A step grid never has more steps than this: charts and fits gain nothing from more.
+MAX_STEPS: Final = 240
+_NICE_STEPS: Final = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600,
+                      43200, 86400, 172800, 604800)  # fmt: skip
+# An agent reports what it holds; the cluster total needs most agents to report.
+ENOUGH_AGENTS: Final = 0.5
+
+
+def observe(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
+    """Turn an export into observations on a regular time grid; the peak of each step is kept.
+
+    Parameters
+    ----------
+    metrics
+        The export.
+    step
+        Width of the grid [s]; the spacing of the samples, or wider, where left out.
+
+    Returns
+    -------
+    DataFrame
+        Table observations. Map sizes and pressure come as `map_max_entries`, `map_pressure` and,
+        where both are known, `map_entries` (their product, rounded).
+    """
+    rules = derivations.observed()
+    wanted = metrics.series.join(rules, on="metric", how="inner")
+    wanted = wanted.filter(_where_holds()).with_columns(
+        node=_node_key(), subject=_subject(), pod=pl.col("pod")
+    )
+    rows = metrics.samples.join(wanted, on="series", how="inner").sort("series", "time")
+    rows = pl.concat([_gauges(rows), _rates(rows)])
+    width = step or grid_step(rows["time"].unique())
+    every = f"{round(width * 1000)}ms"
+    rows = rows.group_by(
+        pl.col("time").dt.truncate(every),
+        *("cluster", "node", "component", "subject", "quantity"),
+        maintain_order=True,
+    ).agg(pl.col("value").max(), pl.col("pod").last(), pl.col("metric").first().alias("series"))
+    rows = pl.concat([_with_entries(rows), rows], how="diagonal")
+    rows = pl.concat([rows, *_memory(rows), *_cluster_wide(rows)], how="diagonal")
+    keys = ["quantity", "component", "subject", "cluster", "node", "time"]
+    return check(rows.select(OBSERVATIONS.schema.names()).sort(keys), OBSERVATIONS)
+
+
+def grid_step(times: pl.Series) -> float:
+    """Width of the time grid [s]: a round number, at least the spacing of the samples.
+
+    >>> from datetime import UTC, datetime
+    >>> grid_step(pl.Series([datetime(2026, 1, d, tzinfo=UTC) for d in (1, 2, 3, 4)]))
+    86400
+    """
+    if len(times) < 2:
+        return _NICE_STEPS[0]
+    stamps = times.sort().dt.epoch("s")
+    spacing = stamps.diff().drop_nulls()
+    span = stamps[-1] - stamps[0]
+    # The lower quartile: scrapes of many targets are shifted against each other by parts of a step
+    typical = max(float(spacing.quantile(0.25) or 1), span / MAX_STEPS)
+    return next((s for s in _NICE_STEPS if s >= typical * 0.999), _NICE_STEPS[-1])
+
+
+def _where_holds() -> pl.Expr:
+    """Hold for series whose labels have the values named in column `where` (a=b;c=d)."""
+    holds = pl.lit(value=True)
+    own = {"container": pl.col("container")}
+    for clause in derivations.conditions():
+        label, _, value = clause.partition("=")
+        column = own.get(label, pl.col("labels").str.json_path_match(f"$['{label}']"))
+        asked = pl.col("where").str.split(";").list.contains(clause)
+        holds &= ~asked | (column == value).fill_null(value=False)
+    return holds
+
+
+def _node_key() -> pl.Expr:
+    """Name the node of a series: label node, else pod, else instance.
+
+    An address alone is reused by the next node and a pod name changes with each restart, so each
+    is a last resort only (shared knowledge of the exporters, see docs/explanation.md).
+    """
+    instance = pl.col("labels").str.json_path_match("$['instance']")
+    return pl.coalesce("node", "pod", instance)
+
+
+def _subject() -> pl.Expr:
+    group = pl.col("labels").str.json_path_match("$['map_group']")
+    by_label = pl.when(pl.col("label") == "map_name").then("map_name").otherwise(group)
+    return pl.when(pl.col("label").is_not_null()).then(by_label)
+
+
+def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("kind") == "gauge").with_columns(
+        value=pl.col("value") * pl.col("scale")
+    )
+
+
+def _rates(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give counter rates; after a reset the counter's value is the increase (Prometheus rate())."""
+    before = pl.col("value").shift().over("series")
+    seconds = pl.col("time").diff().over("series").dt.total_milliseconds() / 1000
+    increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
+    return (
+        rows.filter(pl.col("kind") == "counter")
+        .with_columns(
+            value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),
+            gap=seconds / seconds.median().over("series"),
+            first=before.is_null(),
+        )
+        # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
+        .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
+        .drop("gap", "first")
+    )
+
+
+def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give map_entries = pressure × max_entries, where the agent tells both."""
+    sizes = map_sizes(rows)
+    pressure = rows.filter(pl.col("quantity") == "map_pressure")
+    joined = pressure.join(sizes, on=["cluster", "subject"], how="inner")
+    return joined.with_columns(
+        quantity=pl.lit("map_entries"), value=(pl.col("value") * pl.col("max_entries")).round()
+    ).drop("max_entries")
+
+
+def _memory(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Give `memory`, what the pod's memory limit is held against.
+
+    The working set of the container where it is in the export. Else RSS, for the agent plus the
+    kernel memory of BPF maps, which the kernel charges to the agent pod that made them: the first
+    after boot (docs/explanation.md).
+    """
+    out = []
+    keys = ["time", "cluster", "node", "component"]
+    for component in ("agent", "operator"):
+        own = rows.filter(pl.col("component") == component)
+        found = own.filter(pl.col("quantity") == "memory_working_set")
+        if found.is_empty():
+            found = own.filter(pl.col("quantity") == "memory_rss")
+            maps = own.filter(pl.col("quantity") == "memory_bpf_maps")
+            maps = maps.select(*keys, maps=pl.col("value"))
+            found = found.join(maps, on=keys, how="left", nulls_equal=True)
+            found = found.with_columns(value=pl.col("value") + pl.col("maps").fill_null(0))
+        out.append(found.with_columns(quantity=pl.lit("memory")).drop("maps", strict=False))
+    return out
+
+
+def _cluster_wide(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Give uses of cluster-wide ID spaces: service IDs (one a frontend, both families), identities.
+
+    Sources: pkg/service/id_local.go and pkg/identity/numericidentity.go of cilium/cilium.
+    """
+    is_frontend = pl.col("subject").str.contains("^lb[46]_reverse_nat$")
+    entries = rows.filter(pl.col("quantity") == "map_entries", is_frontend)
+    ids = entries.group_by("time", "cluster", "node").agg(
+        pl.col("value").sum(), pl.col("series").first()
+    )
+    known = rows.filter(pl.col("quantity") == "identities")
+    named = [
+        (ids, "service_ids", "service-ids"),
+        (known.select("time", "cluster", "node", "value", "series"), "identities",
+         "cluster-identities"),
+    ]  # fmt: skip
+    return [
+        frame.with_columns(
+            quantity=pl.lit(quantity), subject=pl.lit(subject), component=pl.lit("cluster")
+        )
+        for frame, quantity, subject in named
+    ]
+
+
+def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -> pl.DataFrame:
+    """Give observations of the node map, which has no metric: nodes × addresses per node.
+
+    Parameters
+    ----------
+    node_map
+        The map's label, ``node_map`` or ``node_map_v2``.
+    """
+    addresses = inventory.nodes["addresses"].mean()
+    if not isinstance(addresses, float):
+        return OBSERVATIONS.empty()
+    rows = drivers.drop_nulls("nodes").select(
+        "time",
+        "cluster",
+        component=pl.lit("map"),
+        subject=pl.lit(node_map),
+        quantity=pl.lit("map_entries"),
+        value=pl.col("nodes") * addresses,
+        series=pl.lit(f"inventory: nodes x {addresses:.3g} addresses"),
+        node=pl.lit(None, pl.String),
+        pod=pl.lit(None, pl.String),
+    )
+    return check(rows, OBSERVATIONS)
+
+
+def map_sizes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give max_entries by cluster and pressure label, from cilium_bpf_map_capacity.
+
+    The metric has a series for each map that differs from the group `default`, one for all policy
+    maps (`endpoint_policy`), and none for maps equal to the default (pkg/metrics/bpf.go). The
+    smallest value over nodes counts: that node fills first.
+
+    Parameters
+    ----------
+    rows
+        Frame with cluster, subject, quantity, value.
+
+    Returns
+    -------
+    DataFrame
+        Columns cluster, subject (as in map_pressure), max_entries.
+    """
+    groups = (
+        rows.filter(pl.col("quantity") == "map_max_entries")
+        .group_by("cluster", "subject")
+        .agg(max_entries=pl.col("value").min())
+    )
+    used = pl.col("quantity").is_in(["map_pressure", "map_entries"])
+    subjects = rows.filter(used).select("cluster", "subject")
+    policy = pl.col("subject").str.contains(r"^(cilium_)?policy_")
+    kept_prefix = pl.col("subject").str.starts_with("cilium_")
+    named = (
+        pl.when(policy)
+        .then(pl.lit("endpoint_policy"))
+        .when(kept_prefix)
+        .then("subject")
+        .otherwise(pl.concat_str(pl.lit("cilium_"), "subject"))
+    )
+    asked = subjects.unique().with_columns(group=named, default=pl.lit("default"))
+    own = groups.rename({"subject": "group", "max_entries": "own"})
+    default = groups.rename({"subject": "default", "max_entries": "fallback"})
+    return (
+        asked.join(own, on=["cluster", "group"], how="left")
+        .join(default, on=["cluster", "default"], how="left")
+        .with_columns(max_entries=pl.coalesce("own", "fallback"))
+        .drop_nulls("max_entries")
+        .select("cluster", "subject", "max_entries")
+        .sort("cluster", "subject")
+    )
+
+
+def drivers(observations: pl.DataFrame) -> pl.DataFrame:
+    """Give what the cluster was like at each step.
+
+    `nodes` is what the agents know (cilium_nodes_all_num), else the number of agents that report.
+    `endpoints` is mean per agent × nodes where at least half of the agents report; below that it
+    is told from the ipcache, which holds every pod address of the cluster, less the addresses of
+    nodes. Unknown stays null.
+
+    Returns
+    -------
+    DataFrame
+        Table drivers, sorted by cluster and time.
+    """
+    keys = ["time", "cluster"]
+    agents = (
+        observations.filter(pl.col("quantity") == "endpoints")
+        .group_by(keys)
+        .agg(reporting=pl.col("node").n_unique(), endpoints_per_node=pl.col("value").mean())
+    )
+    table = observations.select(keys).unique()
+    for frame in (agents, *(_peak(observations, name) for name in _PEAKS)):
+        table = table.join(frame, on=keys, how="left")
+    table = table.with_columns(nodes=pl.coalesce("nodes", pl.col("reporting").cast(pl.Float64)))
+    known = pl.col("reporting") >= ENOUGH_AGENTS * pl.col("nodes")
+    told = pl.col("endpoints_per_node") * pl.col("nodes")
+    from_ipcache = (pl.col("ipcache") - 3 * pl.col("nodes")).clip(0)
+    table = table.with_columns(
+        endpoints=pl.when(known).then(told).otherwise(from_ipcache),
+        services=pl.coalesce(
+            "lb4_reverse_nat",
+            pl.col("services_added") - pl.col("services_deleted").fill_null(0),
+        ),
+        backends=pl.col("lb4_backends_v3"),
+        policy_entries=pl.col("policy_worst") * pl.col("endpoints_per_node"),
+        time=pl.col("time").cast(TIME),
+    )
+    return check(table.select(DRIVERS.schema.names()).sort("cluster", "time"), DRIVERS)
+
+
+# Drivers read as the largest value over agents; second group: entries of a map (label regex)
+_PEAKS: Final[dict[str, tuple[str, str | None]]] = {
+    "nodes": ("nodes", None),
+    "identities": ("identities", None),
+    "policies": ("policies", None),
+    "services_added": ("services_added", None),
+    "services_deleted": ("services_deleted", None),
+    "ipcache": ("map_entries", "^ipcache(_v2)?$"),
+    "lb4_backends_v3": ("map_entries", "^lb4_backends_v[0-9]$"),
+    "lb4_reverse_nat": ("map_entries", "^lb4_reverse_nat$"),
+    "policy_worst": ("map_entries", "^cilium_policy_"),
+}
+
+
+def _peak(observations: pl.DataFrame, name: str) -> pl.DataFrame:
+    quantity, subject = _PEAKS[name]
+    rows = observations.filter(pl.col("quantity") == quantity)
+    if subject is not None:
+        rows = rows.filter(pl.col("subject").str.contains(subject))
+    return rows.group_by("time", "cluster").agg(pl.col("value").max().alias(name))
