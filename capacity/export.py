@@ -142,7 +142,7 @@ def _series_table(label_sets: Sequence[Mapping[str, str]], cluster: str) -> pl.D
             columns[name].append(labels.get(name) or (cluster if name == "cluster" else None))
         rest = {k: labels[k] for k in sorted(labels) if k not in hidden}
         columns["labels"].append(json.dumps(rest, ensure_ascii=False))
-    frame = pl.DataFrame(columns, schema={name: pl.String for name in columns})
+    frame = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
     return frame.with_columns(series=pl.int_range(pl.len(), dtype=pl.UInt32))
 
 

@@ -18,7 +18,7 @@ from capacity.facts import derivations
 from capacity.models import LinearDrivers, NodeGrowth
 from capacity.models.linear_drivers import Array, block_rows
 from capacity.settings import PlanSettings
-from capacity.tables import EXHAUSTION, FITS, FORECAST, SCENARIO, check
+from capacity.tables import EXHAUSTION, FITS, FORECAST, GROWTH, SCENARIO, check
 
 DRAWS: Final = 400
 # Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
@@ -288,9 +288,19 @@ def worst_by_time(observations: pl.DataFrame, limit: dict[str, Any]) -> pl.DataF
     )
 
 
-def forecast_rows(fitted: Fitted, growth: Growth, settings: PlanSettings) -> pl.DataFrame:
-    """Give table forecast: quantiles of one quantity at the node counts asked for."""
+def forecast_rows(
+    fitted: Fitted, growth: Growth, settings: PlanSettings, *, curve: bool = False
+) -> pl.DataFrame:
+    """Give table forecast: quantiles of one quantity at the node counts asked for.
+
+    Parameters
+    ----------
+    curve
+        Give closely spaced node counts for charts instead, up to twice the farthest asked for.
+    """
     wanted = np.asarray(node_counts(growth, settings), float)
+    if curve:
+        wanted = fitted.counts[fitted.counts <= 2 * wanted.max()]
     columns = fitted.draws[:, np.searchsorted(fitted.counts, wanted)]
     q = np.quantile(columns, [0.05, 0.5, 0.95, 0.99], axis=0)
     dates = [_median_date(growth, n, settings) for n in wanted]
@@ -380,6 +390,27 @@ def scenario_table(
         for i, name in enumerate(known)
     ]
     return check(pl.concat(frames), SCENARIO)
+
+
+def growth_table(drivers: pl.DataFrame, growth: Growth, settings: PlanSettings) -> pl.DataFrame:
+    """Give table growth: observed node counts, then quantiles of the drawn paths."""
+    past = drivers.drop_nulls("nodes").select("cluster", "time", observed="nodes")
+    if growth.paths is None:
+        return check(past.with_columns(_no_quantiles()), GROWTH)
+    steps = min(growth.paths.shape[1], round(settings.horizon_seconds / growth.step))
+    q = np.quantile(growth.paths[:, :steps], [0.05, 0.5, 0.95], axis=0)
+    ahead = pl.DataFrame(
+        {
+            "cluster": [past["cluster"][0]] * steps,
+            "time": [growth.start + timedelta(seconds=growth.step * (i + 1)) for i in range(steps)],
+            **dict(zip(("q05", "q50", "q95"), q, strict=True)),
+        }
+    ).with_columns(pl.col("time").cast(GROWTH.schema["time"]), observed=pl.lit(None, pl.Float64))
+    return check(pl.concat([past.with_columns(_no_quantiles()), ahead], how="diagonal"), GROWTH)
+
+
+def _no_quantiles() -> list[pl.Expr]:
+    return [pl.lit(None, pl.Float64).alias(name) for name in ("q05", "q50", "q95")]
 
 
 def rank(rows: list[dict[str, Any]]) -> pl.DataFrame:

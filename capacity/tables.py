@@ -441,7 +441,7 @@ COVERAGE: Final = Table(
     "one thing the planner wants to know",
     (
         Column("want", pl.String),
-        Column("status", pl.String, "", "present, switched off, unknown"),
+        Column("status", pl.String, "", "present or missing"),
         Column("source", pl.String, "", "metric or inventory table", nullable=True),
         Column("hint", pl.String, "", "how to get it", nullable=True),
     ),

@@ -1,0 +1,321 @@
+"""The command line: thin. Exit 0 fits · 1 capacity short · 2 wrong input or usage.
+
+Heavy rooms are imported inside the commands, so that `capacity --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from capacity.errors import CapacityError
+from capacity.settings import DEMO, PlanSettings
+
+if TYPE_CHECKING:
+    from capacity.planning import Plan
+
+SHORT, WRONG = 1, 2
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table",
+    show_default=True, help="Print a table, JSON or CSV; nothing else goes to standard output.",
+)  # fmt: skip
+_VERSION = click.option("--cilium", metavar="VERSION", help="Cilium version, e.g. 1.18.")
+
+
+def _options(kind: type[PlanSettings]) -> Callable[[Any], Any]:
+    """Make the command's options from the fields of a settings class."""
+
+    def decorate(function: Any) -> Any:
+        for item in reversed(fields(kind)):
+            many = str(item.type).startswith("tuple")
+            default = None if item.default is MISSING else item.default
+            value_type = {"int": int, "float": float, "tuple[int, ...]": int}.get(
+                str(item.type), str
+            )
+            if item.metadata.get("argument"):
+                function = click.argument("source", default=default, metavar="[CLUSTER]")(function)
+                continue
+            unit = item.metadata["unit"]
+            function = click.option(
+                f"--{item.name}", item.name, type=value_type, default=default, multiple=many,
+                metavar=item.metadata.get("metavar"), show_default=default not in (None, ()),
+                help=item.metadata["help"] + (f" [{unit}]" if unit not in ("", "1") else ""),
+            )(function)  # fmt: skip
+        return function
+
+    return decorate
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="cilium-capacity", prog_name="capacity")
+def cli() -> None:
+    """Capacity planning for Cilium: what breaks first, when, and what to set today.
+
+    \b
+    Examples:
+      capacity plan                                  the shipped demo cluster
+      capacity plan ./export --horizon 1y --out plan your exports, with a report
+      capacity plan https://prometheus.example:9090 --inventory ./kubectl-dump
+    \b
+    Tab completion (or zsh_source, fish_source):
+      eval "$(_CAPACITY_COMPLETE=bash_source capacity)"
+    """
+
+
+@cli.command("plan")
+@_options(PlanSettings)
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="Folder for outcome.json, tables/, manifests/, report.html; written whole or not at all.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Name what would be read and written, and stop.")
+@_OUTPUT
+def plan_command(out: Path | None, output: str, dry_run: bool, **options: Any) -> None:
+    """Tell what breaks first, at which node count and date, and what to set.
+
+    CLUSTER is a folder or file of exports, or the URL of a Prometheus-compatible API. Credentials
+    of an API come from the environment or files only: CAPACITY_PROM_TOKEN_FILE and others, see
+    docs/howto.md.
+
+    \b
+    Examples:
+      capacity plan data/lab --nodes 500 --nodes 1000
+      capacity plan https://prometheus.example:9090 --inventory dump/ --horizon 1y --out plan
+    """
+    settings = PlanSettings(**options)
+    if dry_run:
+        _say_dry_run(settings, out)
+        return
+    if settings.source == DEMO:
+        _say(f"No cluster was named: this is the shipped demo, a simulated one (see data/{DEMO}).")
+    from capacity.planning import plan
+
+    with _progress() as step:
+        made = plan(settings, progress=step)
+        if out is not None:
+            _write(made, out, step)
+    _print_plan(made, output)
+    for warning in made.warnings:
+        _say(f"warning: {warning}")
+    if out is not None:
+        _say(f"written: {out}")
+    # The demo is not the caller's cluster: it never fails a pipeline
+    if settings.source != DEMO:
+        sys.exit({"fits": 0, "short": SHORT, "unknown": WRONG}[made.verdict])
+
+
+def _write(made: Plan, out: Path, step: Callable[[str, float], None]) -> None:
+    from capacity.outcome import fill, new_folder
+    from capacity.report import is_installed, report
+
+    with new_folder(out) as folder:
+        step("writing tables and manifests", 0.95)
+        fill(made, folder)
+        step("running the notebook", 0.97)
+        if is_installed():
+            report("plan", made.settings, folder / "report.html")
+        else:
+            _say("report.html is not written: pip install 'cilium-capacity[report]'")
+
+
+def _say_dry_run(settings: PlanSettings, out: Path | None) -> None:
+    from capacity.export import without_secrets
+
+    _say(f"would read: {without_secrets(settings.source)}")
+    if settings.inventory:
+        _say(f"would read: {settings.inventory}")
+    _say(f"would write: {out or 'nothing'}")
+
+
+def _print_plan(made: Plan, output: str) -> None:
+    from capacity import outcome, printing
+
+    if output == "json":
+        sys.stdout.write(outcome.to_json(made))
+        return
+    if output == "csv":
+        sys.stdout.write(made.exhaustion.write_csv())
+        return
+    from capacity.overview import breaks_first, what_to_set
+
+    click.echo(f"\n{made.headline}\n")
+    printing.show(breaks_first(made), "table", title="What breaks first")
+    advice = what_to_set(made)
+    if advice.is_empty():
+        click.echo("\nNothing has to be set today.")
+    else:
+        click.echo()
+        printing.show(advice, "table", title="What to set today")
+
+
+@cli.command("read")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@_OUTPUT
+def read_command(sources: tuple[str, ...], output: str) -> None:
+    """Tell what is in an export: what was read, refused and why, and what is missing.
+
+    \b
+    Examples:
+      capacity read data/lab
+      capacity read scrape.prom dump/ -o json
+    """
+    from capacity import overview, printing
+    from capacity.export import concat
+    from capacity.inventory import merge
+    from capacity.load import read, read_inventory
+
+    metrics = concat([read(source) for source in sources])
+    parts = [read_inventory(s, required=False) for s in sources if "://" not in s]
+    told = overview.reading(metrics, merge(parts))
+    if output == "json":
+        printing.print_json({name: frame.to_dicts() for name, frame in told.items()})
+        return
+    for name, frame in told.items():
+        printing.show(frame, output, title=name)  # type: ignore[arg-type]
+
+
+@cli.command("facts")
+@click.argument(
+    "table", type=click.Choice(["maps", "options", "metrics", "limits", "quantities", "sources"])
+)
+@_VERSION
+@click.option("--match", default="", help="Only rows with this text in their first column.")
+@_OUTPUT
+def facts_command(table: str, cilium: str | None, match: str, output: str) -> None:
+    """Print what is known about Cilium, with sources and whether it was verified.
+
+    \b
+    Examples:
+      capacity facts maps --cilium 1.17
+      capacity facts limits -o json
+    """
+    from capacity import overview, printing
+
+    frame = overview.fact_rows(table, cilium, match)
+    thin = overview.FACT_COLUMNS.get(table)
+    printing.show(frame, output, columns=thin)  # type: ignore[arg-type]
+
+
+@cli.command("sizes")
+@click.option("--memory", required=True, help="Memory of the node, e.g. 30Gi.")
+@click.option("--ratio", type=float, default=0.0025, show_default=True,
+              help="bpf.mapDynamicSizeRatio; 0 for the static defaults.")  # fmt: skip
+@click.option("--set", "explicit", multiple=True, metavar="OPTION=ENTRIES",
+              help="An agent option that is set, e.g. bpf-ct-global-tcp-max=524288.")  # fmt: skip
+@_VERSION
+@_OUTPUT
+def sizes_command(
+    memory: str, ratio: float, explicit: tuple[str, ...], cilium: str | None, output: str
+) -> None:
+    """Compute the agent's dynamic map sizes, what it would refuse, and the kernel's bytes.
+
+    \b
+    Examples:
+      capacity sizes --memory 30Gi
+      capacity sizes --memory 64Gi --ratio 0.005 --set bpf-ct-global-tcp-max=524288 --cilium 1.18
+    """
+    from capacity import overview, printing
+
+    frame, findings = overview.sizes(memory, ratio, explicit, cilium)
+    printing.show(frame, output)  # type: ignore[arg-type]
+    for finding in findings:
+        _say(f"{finding.level}: {finding.message}")
+    if any(finding.level == "error" for finding in findings):
+        sys.exit(SHORT)
+
+
+@cli.command("simulate")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--nodes", type=click.IntRange(1), help="Nodes at the end of the history.")
+@click.option("--days", type=click.IntRange(2), help="Days of history.")
+@click.option("--seed", type=int, help="Seed; the same seed gives the same bytes.")
+def simulate_command(out: Path, nodes: int | None, days: int | None, seed: int | None) -> None:
+    """Write a synthetic cluster whose truth is known, as metrics and inventory.
+
+    \b
+    Examples:
+      capacity simulate --out demo
+      capacity simulate --out big --nodes 3000 --seed 2
+    """
+    from capacity.simulate import SimulationSettings, simulate, write
+
+    given = {k: v for k, v in {"nodes": nodes, "days": days, "seed": seed}.items() if v is not None}
+    write(simulate(SimulationSettings(**given)), out)
+    _say(f"written: {out}")
+
+
+@cli.command("report")
+@click.argument("notebook", type=click.Choice(["plan", "all"]))
+@_options(PlanSettings)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+def report_command(notebook: str, out: Path, **options: Any) -> None:
+    """Run a notebook by papermill and write it as one HTML file with outcome.json beside it.
+
+    \b
+    Examples:
+      capacity report plan data/lab --out lab-report
+      capacity report all https://prometheus.example:9090 --out weekly --horizon 1y
+    """
+    from capacity.outcome import fill, new_folder
+    from capacity.planning import plan
+    from capacity.report import report
+
+    settings = PlanSettings(**options)
+    with _progress() as step, new_folder(out) as folder:
+        fill(plan(settings, progress=step), folder)
+        step(f"running notebook {notebook}", 0.95)
+        report("plan", settings, folder / "report.html")
+    _say(f"written: {out / 'report.html'}")
+
+
+def _say(text: str) -> None:
+    """Messages go to standard error: standard output is for results."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Show a progress bar on a terminal; nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda name, share: bar.update(task, description=name, completed=share)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are one line on standard error."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _say("capacity: interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG)
+    except CapacityError as error:
+        _say(f"capacity: error: {' '.join(str(error).split())}")
+        sys.exit(WRONG)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"capacity: error: {where}{error.strerror or error}")
+        sys.exit(WRONG)

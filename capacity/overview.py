@@ -1,0 +1,182 @@
+"""Thin views of a plan, an export or facts: the tables that commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from capacity import facts
+from capacity.cilium.map_memory import charged_bytes, memlock_bytes
+from capacity.cilium.map_sizes import Finding, dynamic_sizes, validate
+from capacity.coverage import coverage
+from capacity.errors import FactError, SettingsError
+from capacity.export import Metrics
+from capacity.inventory import Inventory
+from capacity.observe import observe
+from capacity.planning import Plan, resource
+from capacity.units import format_bytes, parse_bytes
+
+FACT_COLUMNS: Final = {
+    "maps": ("map", "since", "until", "type", "key_size", "value_size", "max_entries", "helm_value",
+             "kind", "verified"),
+    "options": ("option", "helm_value", "since", "until", "default", "min", "max", "verified"),
+    "metrics": ("metric", "since", "until", "type", "unit", "default_on", "verified"),
+    "limits": ("limit", "value", "unit", "since", "until", "condition", "kind", "verified"),
+}  # fmt: skip
+
+
+def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
+    """Give what runs out, in order, for people: texts with units."""
+    rows = []
+    for row in plan.exhaustion.head(most).iter_rows(named=True):
+        rows.append(
+            {
+                "resource": resource(row),
+                "kind": row["kind"],
+                "now": amount(row["current"], row["unit"]),
+                "limit": amount(row["limit"], row["unit"]),
+                "used": None if row["usage"] is None else f"{row['usage']:.0%}",
+                f"nodes at {plan.settings.risk:.0%} risk": row["nodes_early"],
+                "nodes, median": row["nodes_median"],
+                "from": row["date_early"],
+                "median date": row["date_median"],
+                f"chance in {plan.settings.horizon}": (
+                    None if row["probability"] is None else f"{row['probability']:.0%}"
+                ),
+                "status": row["status"],
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def what_to_set(plan: Plan) -> pl.DataFrame:
+    """Give the recommendations that change something, for people."""
+    rows = []
+    changing = plan.recommendation.filter(pl.col("status").is_in(["raise", "set", "redesign"]))
+    for row in changing.iter_rows(named=True):
+        cost_unit = "millicore" if row["unit"] == "millicore" else "byte"
+        rows.append(
+            {
+                "setting": row["setting"],
+                "now": amount(row["current"], row["unit"]),
+                "set to": amount(row["target"], row["unit"]),
+                "cost per node": amount(row["cost"], cost_unit),
+                "why": row["reason"],
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def amount(value: float | None, unit: str) -> str | None:
+    """Write a quantity with its unit.
+
+    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore")
+    ('65,536', '1 GiB', '250m')
+    """
+    if value is None:
+        return None
+    if unit == "byte":
+        return format_bytes(value)
+    return (
+        f"{value:,.0f}m"
+        if unit == "millicore"
+        else f"{value:,.4g}"
+        if value < 1
+        else f"{value:,.0f}"
+    )
+
+
+def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
+    """Give what an export holds: sources, metrics by name, inventory, coverage."""
+    by_series = metrics.samples.group_by("series").agg(
+        samples=pl.len(), first=pl.col("time").min(), last=pl.col("time").max()
+    )
+    by_metric = (
+        metrics.series.join(by_series, on="series", how="left")
+        .group_by("cluster", "metric")
+        .agg(
+            series=pl.len(),
+            samples=pl.col("samples").sum(),
+            first=pl.col("first").min(),
+            last=pl.col("last").max(),
+        )
+        .sort("cluster", "metric")
+    )
+    tables = ("nodes", "endpoints", "services", "backends", "policies", "options", "bpf_maps")
+    counts = {name: len(getattr(inventory, name)) for name in tables}
+    return {
+        "sources": pl.concat([metrics.sources, inventory.sources]),
+        "metrics": by_metric,
+        "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
+        "coverage": coverage(observe(metrics), inventory),
+    }
+
+
+def fact_rows(table: str, version: str | None, match: str) -> pl.DataFrame:
+    """Give fact rows of a table; `match` is searched in the first column.
+
+    Raises
+    ------
+    FactError
+        If the version is not known, or no row matches.
+    """
+    whole = {"quantities": facts.quantities, "sources": facts.sources}
+    by_version = {
+        "maps": facts.maps,
+        "options": facts.options,
+        "metrics": facts.metrics,
+        "limits": facts.limits,
+    }
+    frame = whole[table]() if table in whole else by_version[table](version)
+    found = frame.filter(pl.col(frame.columns[0]).str.contains(match, literal=True))
+    if found.is_empty():
+        raise FactError(f"no {table} with {match!r} in Cilium {version or 'any version'}")
+    return found
+
+
+def sizes(
+    memory: str, ratio: float, explicit: Sequence[str], version: str | None
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """Give dynamic map sizes with the kernel's bytes, and what the agent says of the options.
+
+    Raises
+    ------
+    SettingsError
+        If an argument cannot be read.
+    """
+    known = version or facts.LATEST
+    given = dict(_pair(item) for item in explicit)
+    sized = dynamic_sizes(parse_bytes(memory), ratio, version=known, explicit=given)
+    findings = validate(sized | given, version=known)
+    rows: list[dict[str, Any]] = []
+    for option, entries in sized.items():
+        shapes = facts.maps(known).filter(
+            pl.col("option") == option, pl.col("key_size").is_not_null(), pl.col("per") == "node"
+        )
+        for shape in shapes.iter_rows(named=True):
+            arguments = (shape["type"], shape["key_size"], shape["value_size"], entries)
+            memlock = memlock_bytes(*arguments, cpus=1)
+            charged = charged_bytes(*arguments, cpus=1)
+            rows.append(
+                {
+                    "option": option,
+                    "helm_value": shape["helm_value"],
+                    "entries": entries,
+                    "map": shape["map"],
+                    "memlock": memlock,
+                    "memlock_text": format_bytes(memlock),
+                    "charged": charged,
+                    "set": option in given,
+                    "verified": shape["verified"],
+                }
+            )
+    return pl.DataFrame(rows), findings
+
+
+def _pair(item: str) -> tuple[str, int]:
+    name, equals, value = item.partition("=")
+    if not equals or not value.strip().isdigit():
+        raise SettingsError(f"--set {item}: wanted OPTION=ENTRIES with a whole number")
+    return name.strip(), int(value)

@@ -1,0 +1,319 @@
+"""The one composition: settings → Plan. Our whole program on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import polars as pl
+
+from capacity import facts, shipped
+from capacity.coverage import coverage
+from capacity.errors import ExportError, ModelError
+from capacity.export import Metrics
+from capacity.facts import derivations
+from capacity.forecast import (
+    Fitted,
+    Growth,
+    exhaustion_row,
+    fit_quantity,
+    fits_table,
+    forecast_rows,
+    grow,
+    growth_table,
+    rank,
+    scenario_table,
+    worst_by_time,
+)
+from capacity.inventory import Inventory
+from capacity.limits import limits
+from capacity.load import is_url, read, read_inventory
+from capacity.maps import maps
+from capacity.observe import drivers, from_inventory, observe
+from capacity.recommend import recommend
+from capacity.settings import DEMO, PlanSettings
+from capacity.units import parse_duration
+
+Verdict = Literal["fits", "short", "unknown"]
+Progress = Callable[[str, float], None]
+
+# Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
+FRAMES: Final = (
+    "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
+    "growth", "curves", "coverage", "sources",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What breaks first, when, and what to set; every frame is a table of tables.py."""
+
+    settings: PlanSettings
+    cluster: str
+    version: str
+    verdict: Verdict
+    first_limit: dict[str, Any] | None
+    headline: str
+    warnings: tuple[str, ...]
+    exhaustion: pl.DataFrame
+    recommendation: pl.DataFrame
+    forecast: pl.DataFrame
+    scenario: pl.DataFrame
+    maps: pl.DataFrame
+    fits: pl.DataFrame
+    limits: pl.DataFrame
+    drivers: pl.DataFrame
+    growth: pl.DataFrame
+    curves: pl.DataFrame
+    coverage: pl.DataFrame
+    sources: pl.DataFrame
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook: verdict and what breaks first."""
+        from html import escape
+
+        shown = self.exhaustion.head(8)._repr_html_()
+        return f"<p><strong>{escape(self.headline)}</strong></p>{shown}"
+
+
+def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
+    """Plan the capacity of a cluster.
+
+    Parameters
+    ----------
+    settings
+        What to read, how far to look, how much risk to take.
+    progress
+        Called with a step's name and the share that is done, 0…1.
+
+    Raises
+    ------
+    ExportError
+        If nothing can be read, or the export holds several clusters.
+    ModelError
+        If the node count is not known, or no limited quantity can be fitted.
+    """
+    say = progress or (lambda name, share: None)
+    say("reading", 0.0)
+    metrics, inventory = _read(settings)
+    version, version_note = detect_version(metrics, settings)
+    say("observing", 0.3)
+    observations = observe(metrics)
+    cluster = _one_cluster(observations)
+    driven = _with_inventory(drivers(observations), inventory)
+    node_map = (
+        "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
+    )
+    observations = pl.concat([observations, from_inventory(inventory, driven, node_map)])
+    bounds = limits(observations, inventory, settings, version)
+    say("fitting", 0.4)
+    growth = grow(driven, settings)
+    fitted, gaps = _fit_all(bounds, observations, driven, growth, settings, say)
+    if not fitted:
+        raise ModelError(
+            f"nothing can be planned: {'; '.join(gaps) or 'no limited quantity found'}"
+        )
+    say("deciding", 0.9)
+    table = rank([exhaustion_row(item, growth, settings) for item in fitted])
+    evidence = _evidence(settings, driven)
+    advice = recommend(fitted, table, growth, settings, version, evidence)
+    first = first_limit(table, settings)
+    warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
+    warnings += unverified(bounds, version) + far_reach(table)
+    return Plan(
+        settings=settings,
+        cluster=cluster,
+        version=version,
+        verdict=verdict(table),
+        first_limit=first,
+        headline=headline(cluster, table, growth, settings),
+        warnings=tuple(w for w in warnings if w),
+        exhaustion=table,
+        recommendation=advice,
+        forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
+        scenario=scenario_table(driven, growth, settings, cluster),
+        maps=maps(observations, bounds, inventory, version),
+        fits=fits_table([item.fit for item in fitted]),
+        limits=bounds,
+        drivers=driven,
+        growth=growth_table(driven, growth, settings),
+        curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
+        coverage=coverage(observations, inventory),
+        sources=pl.concat([metrics.sources, inventory.sources]),
+    )
+
+
+def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
+    source = str(shipped.path("data", DEMO)) if settings.source == DEMO else settings.source
+    wanted = derivations.observed()["metric"].unique().sort().to_list() + ["cilium_version"]
+    metrics = read(
+        source,
+        metrics=wanted,
+        start=settings.start,
+        end=settings.end,
+        step=None if settings.step is None else parse_duration(settings.step),
+    )
+    places = [settings.inventory] if settings.inventory else [] if is_url(source) else [source]
+    parts = [read_inventory(place, required=place != source) for place in places]
+    return metrics, parts[0] if parts else Inventory()
+
+
+def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str | None]:
+    """Give the minor version to plan for, and a note where it was not told outright.
+
+    From --cilium, else the label of cilium_version, else the newest version that has all maps
+    whose pressure is in the export.
+    """
+    if settings.cilium is not None:
+        return facts.minor(settings.cilium), None
+    told = metrics.select("cilium_version")["labels"].str.json_path_match("$.version")
+    named = [v for v in told.unique().drop_nulls().sort() if v]
+    if named:
+        newest = max({facts.minor(v) for v in named}, key=lambda v: tuple(map(int, v.split("."))))
+        mixed = len({facts.minor(v) for v in named}) > 1
+        return newest, f"agents of versions {named} run together" if mixed else None
+    labels = metrics.series["map_name"].drop_nulls().unique().sort()
+    for version in reversed(facts.VERSIONS):
+        if not labels.is_empty() and all(facts.map_of_label(m, version) for m in labels):
+            note = f"Cilium {version} is the newest version with all maps in the export; "
+            return version, note + "name the real one with --cilium"
+    note = f"the Cilium version is not in the export, {facts.LATEST} is taken; use --cilium"
+    return facts.LATEST, note
+
+
+def _one_cluster(observations: pl.DataFrame) -> str:
+    names = observations["cluster"].unique().sort().to_list()
+    if not names:
+        raise ExportError(
+            "no Cilium metrics found; wanted are cilium_bpf_map_pressure, cilium_nodes_all_num, "
+            "cilium_process_resident_memory_bytes and others of `capacity facts metrics`"
+        )
+    if len(names) > 1:
+        raise ExportError(
+            f"the export holds clusters {names}; plan one at a time: export one label cluster"
+        )
+    return str(names[0])
+
+
+def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Fill drivers that no metric tells at any time with the inventory's count."""
+    counted = {
+        "nodes": inventory.nodes,
+        "endpoints": inventory.endpoints,
+        "policies": inventory.policies,
+    }
+    unknown = [
+        pl.lit(float(len(frame))).alias(name)
+        for name, frame in counted.items()
+        if table[name].null_count() == len(table) and not frame.is_empty()
+    ]
+    return table.with_columns(unknown)
+
+
+def _fit_all(
+    bounds: pl.DataFrame,
+    observations: pl.DataFrame,
+    driven: pl.DataFrame,
+    growth: Growth,
+    settings: PlanSettings,
+    say: Progress,
+) -> tuple[list[Fitted], list[str]]:
+    fitted, gaps = [], []
+    for i, limit in enumerate(bounds.iter_rows(named=True)):
+        name = limit["subject"] or f"{limit['component']} {limit['quantity']}"
+        say(f"fitting {name}", 0.4 + 0.5 * i / len(bounds))
+        try:
+            observed = worst_by_time(observations, limit)
+            fitted.append(fit_quantity(limit, observed, driven, growth, settings))
+        except ModelError as error:
+            gaps.append(f"{name} is not planned: {error}")
+    return fitted, gaps
+
+
+def verdict(exhaustion: pl.DataFrame) -> Verdict:
+    """Short if anything is, unknown if no limit is known, else fits."""
+    states = set(exhaustion["status"])
+    return "short" if "short" in states else "fits" if "ok" in states else "unknown"
+
+
+def first_limit(exhaustion: pl.DataFrame, settings: PlanSettings) -> dict[str, Any] | None:
+    """Give what runs out first, as outcome.json holds it; None where nothing is in sight."""
+    seen = exhaustion.filter(pl.col("nodes_early").is_not_null())
+    if seen.is_empty():
+        return None
+    row = seen.row(0, named=True)
+    date = row["date_early"]
+    return {
+        "resource": resource(row),
+        "kind": row["kind"],
+        "nodes": row["nodes_early"],
+        "date": None if date is None else date.strftime("%Y-%m-%d"),
+        "quantile": settings.risk,
+        "nodes_median": row["nodes_median"],
+        "probability_within_horizon": row["probability"],
+        "setting": row["setting"],
+    }
+
+
+def resource(row: dict[str, Any]) -> str:
+    """Name a limited resource for people.
+
+    >>> resource({"component": "map", "subject": "ipcache", "quantity": "map_entries"})
+    'map ipcache'
+    """
+    if row["subject"] is None:
+        return f"{row['component']} {row['quantity']}"
+    return f"map {row['subject']}" if row["component"] == "map" else str(row["subject"])
+
+
+def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: PlanSettings) -> str:
+    """Say in one sentence what breaks first, at which node count and date, and how sure that is."""
+    first = first_limit(exhaustion, settings)
+    now = f"{cluster} has {growth.now:,.0f} nodes"
+    if first is None:
+        return f"{now}; no limit is in sight up to {20 * growth.now:,.0f} nodes."
+    median = first["nodes_median"]
+    text = f"{now}; first to run out is {first['resource']} ({first['kind']} limit)"
+    text += f" at {first['nodes']:,} nodes with {settings.risk:.0%} risk"
+    text += f", {median:,} in the median" if median is not None else ""
+    text += f"; from {first['date']}" if first["date"] else ""
+    chance = first["probability_within_horizon"]
+    if chance is not None:
+        text += f"; chance within {settings.horizon}: {chance:.0%}"
+    return text + "."
+
+
+def _evidence(settings: PlanSettings, driven: pl.DataFrame) -> str:
+    first, last = driven["time"].min(), driven["time"].max()
+    return f"history {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {len(driven)} steps"
+
+
+def _reading(metrics: Metrics, inventory: Inventory) -> Sequence[str]:
+    rows = pl.concat([metrics.sources, inventory.sources])
+    bad = rows.filter(
+        (pl.col("refused") > 0) | ((pl.col("kept") == 0) & pl.col("reason").is_not_null())
+    )
+    return [
+        f"{row['source']}: {row['refused']} of {row['read']} records refused: {row['reason']}"
+        for row in bad.iter_rows(named=True)
+    ]
+
+
+def unverified(bounds: pl.DataFrame, version: str) -> list[str]:
+    """Say which limits rest on facts that nobody read in Cilium's source."""
+    names = bounds.filter(~pl.col("verified"))["subject"].drop_nulls().unique().sort().to_list()
+    if not names:
+        return []
+    return [f"facts of Cilium {version} not verified in its source: {', '.join(names)}"]
+
+
+def far_reach(exhaustion: pl.DataFrame) -> list[str]:
+    """Say where a node count lies far beyond what was observed."""
+    first = exhaustion.filter(pl.col("nodes_early").is_not_null()).head(1)
+    reach = first["reach"][0] if len(first) else None
+    if reach is None or reach <= 1.5:
+        return []
+    return [
+        f"the first limit lies at {reach:.1f} x the largest node count observed: a trend, not a measurement"
+    ]

@@ -1,0 +1,81 @@
+"""Tables for people and for programs: one frame as a terminal table, JSON, or CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+Output = Literal["table", "json", "csv"]
+_UNKNOWN: Final = "–"
+
+
+def show(
+    frame: pl.DataFrame,
+    output: Output,
+    *,
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+    console: Console | None = None,
+) -> None:
+    """Print a frame to standard output; `columns` thins out the terminal table only."""
+    out = console or Console()
+    if output == "json":
+        print_json(frame.to_dicts(), out)
+    elif output == "csv":
+        out.file.write(frame.write_csv())
+    else:
+        _table(frame.select(columns) if columns else frame, title, out)
+
+
+def print_json(value: Any, console: Console | None = None) -> None:
+    """Print a value as JSON; times in RFC 3339."""
+    out = console or Console()
+    out.file.write(json.dumps(value, indent=2, ensure_ascii=False, default=_isoformat) + "\n")
+
+
+def _isoformat(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _table(frame: pl.DataFrame, title: str | None, console: Console) -> None:
+    # Text, not markup: label values come from outside and may hold brackets
+    table = RichTable(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for name, dtype in frame.schema.items():
+        table.add_column(
+            name.replace("_", " "), justify="right" if dtype.is_numeric() else "left",
+            overflow="fold",
+        )  # fmt: skip
+    for row in frame.iter_rows():
+        table.add_row(*(Text(cell(value)) for value in row))
+    console.print(table)
+
+
+def cell(value: Any) -> str:
+    """Write one value for people.
+
+    >>> cell(1234567.0), cell(0.25), cell(None), cell(True)
+    ('1,234,567', '0.25', '–', 'yes')
+    """
+    if value is None:
+        return _UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def rows(pairs: Mapping[str, Any]) -> pl.DataFrame:
+    """Give a two-column frame of names and written values."""
+    return pl.DataFrame({"name": list(pairs), "value": [cell(v) for v in pairs.values()]})

@@ -1,0 +1,163 @@
+"""What a planner should find: the laws with their coefficients, and where limits are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from capacity.simulate import laws
+from capacity.simulate.settings import SimulationSettings
+from capacity.units import parse_bytes
+
+SCHEMA: Final = "capacity.simulation/1"
+# Identities 256…65535 of a cluster with cluster ID 0 and at most 255 clusters in its mesh:
+# cilium/cilium v1.17 pkg/identity/numericidentity.go
+IDENTITIES: Final = 65_280
+# Service IDs of a node, one a frontend: cilium/cilium v1.17 pkg/service/const.go
+SERVICE_IDS: Final = 65_535
+# Node counts looked at, as multiples of the present one
+_FARTHEST: Final = 100
+
+_Law = Callable[[int], float]
+
+
+def truth(settings: SimulationSettings, now: dict[str, int]) -> dict[str, Any]:
+    """Give settings, laws, coefficients, present counts and exhaustion as plain values.
+
+    Parameters
+    ----------
+    settings
+        Of the simulation.
+    now
+        Counts at the last step as they were drawn. [1]
+
+    Returns
+    -------
+    dict
+        Keys schema, settings, formulas, coefficients, limits (max_entries), now (drawn and
+        law), exhaustion (see `exhaustion`).
+    """
+    law = laws.cluster_law(settings, settings.nodes)
+    return {
+        "schema": SCHEMA,
+        "synthetic": True,
+        "settings": asdict(settings) | {"nodes_start": settings.first_nodes},
+        "formulas": laws.FORMULAS,
+        "coefficients": coefficients(),
+        "limits": laws.map_limits(settings),
+        "now": {"drawn": now, "law": {name: round(float(v), 1) for name, v in law.items()}},
+        "exhaustion": exhaustion(settings),
+    }
+
+
+def coefficients() -> dict[str, Any]:
+    """Give the numbers in the laws: costs by object, kinds of services, classes of nodes."""
+    return {
+        "agent": asdict(laws.AGENT),
+        "operator": asdict(laws.OPERATOR),
+        "connections": [asdict(c) | {"median": c.median} for c in laws.CONNECTIONS],
+        "connection_sigma": laws.CONNECTION_SIGMA,
+        "connection_noise": laws.CONNECTION_NOISE,
+        "week": laws.WEEK,
+        "week_cpu": laws.WEEK_CPU,
+        "node_classes": [
+            dict(zip(("class", "share", "heavy_endpoints", "worst_rows"), c, strict=True))
+            for c in laws.CLASSES
+        ],
+        "services_per_pod": laws.SERVICES_PER_POD,
+        "service_kinds": [asdict(kind) for kind in laws.BLOCK],
+        "pods_autocorrelation_days": laws.PODS_DAYS,
+        "memory_autocorrelation_days": laws.MEMORY_DAYS,
+    }
+
+
+def exhaustion(settings: SimulationSettings) -> list[dict[str, Any]]:
+    """Each limited resource: the first node count at which the law's median reaches the limit.
+
+    Returns
+    -------
+    list of dict
+        component, subject, quantity, statistic, limit, nodes, date; soonest first. `nodes` and
+        `date` are null where the resource does not grow with nodes, or not within 100 times the
+        present nodes. `date` supposes that nodes go on growing at the mean pace of the history.
+    """
+    rows = [
+        *(_map_row(settings, name, limit) for name, limit in laws.map_limits(settings).items()),
+        *_id_rows(settings),
+        *_memory_rows(settings),
+    ]
+    return sorted(rows, key=lambda row: (row["nodes"] is None, row["nodes"], str(row["subject"])))
+
+
+def _map_row(settings: SimulationSettings, name: str, limit: int) -> dict[str, Any]:
+    key = "policy_worst" if name == "cilium_policy_*" else name
+    grows = key in laws.cluster_law(settings, 1)
+    reach = _reach(settings, lambda n: float(laws.cluster_law(settings, n)[key]), limit)
+    nodes = reach if grows else None
+    return _row(settings, ("map", name, "map_entries", "worst node"), limit, nodes)
+
+
+def _id_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
+    out = []
+    for subject, key, limit in (
+        ("identities", "identities", IDENTITIES),
+        ("service_ids", "lb4_reverse_nat", SERVICE_IDS),
+    ):
+        reach = _reach(settings, lambda n, k=key: float(laws.cluster_law(settings, n)[k]), limit)
+        out.append(_row(settings, ("cluster", subject, "count", "total"), limit, reach))
+    return out
+
+
+_AGENT_LEVELS: Final[dict[str, Callable[[int], float]]] = {
+    "median node": lambda n: 0.5,
+    "99th percentile of the nodes": lambda n: 0.99,
+    "worst node": lambda n: 0.5 ** (1 / n),  # median of the largest of n
+}
+
+
+def _memory_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
+    limit = parse_bytes(settings.agent_memory_limit)
+    population = laws.Population.draw(settings)
+    out = []
+    for statistic, level in _AGENT_LEVELS.items():
+        reach = _reach(settings, lambda n, at=level: population.memory(n, at(n)), limit)
+        out.append(_row(settings, ("agent", None, "memory_rss", statistic), limit, reach))
+    limit = parse_bytes(settings.operator_memory_limit)
+    reach = _reach(settings, lambda n: laws.operator_memory(settings, n), limit)
+    return [*out, _row(settings, ("operator", None, "memory_rss", "leader"), limit, reach)]
+
+
+def _reach(settings: SimulationSettings, law: _Law, limit: float) -> int | None:
+    """First node count at which a law that never falls is at its limit; None where too far."""
+    low, high = 1, _FARTHEST * settings.nodes
+    if law(high) < limit:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if law(middle) >= limit else (middle + 1, high)
+    return low
+
+
+def _row(
+    settings: SimulationSettings, key: tuple[str, str | None, str, str], limit: int,
+    nodes: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    component, subject, quantity, statistic = key
+    pace = (settings.nodes - settings.first_nodes) / (settings.steps - 1)
+    date = None
+    if nodes is not None and (nodes <= settings.nodes or pace > 0):
+        ahead = (nodes - settings.nodes) / pace * settings.step_seconds if pace else 0.0
+        date = settings.end_time + timedelta(seconds=round(ahead))
+    return {
+        "component": component,
+        "subject": subject,
+        "quantity": quantity,
+        "statistic": statistic,
+        "limit": limit,
+        "nodes": nodes,
+        "date": None if date is None else f"{date:%Y-%m-%dT%H:%M:%SZ}",
+    }
