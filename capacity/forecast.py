@@ -67,7 +67,7 @@ def grow(drivers: pl.DataFrame, settings: PlanSettings) -> Growth:
             "agents with a label node; or give an inventory with nodes"
         )
     nodes, times = history["nodes"].to_numpy(), history["time"]
-    now, largest, start = float(np.median(nodes[-3:])), float(nodes.max()), times[-1]
+    now, largest, start = float(nodes[-1]), float(nodes.max()), times[-1]
     seconds = np.median(np.diff(times.dt.epoch("s").to_numpy())) if len(times) > 1 else _DAY
     span = (times[-1] - times[0]).total_seconds() / _DAY
     if span < MIN_HISTORY_DAYS:
@@ -120,7 +120,7 @@ def scenario_draws(
     varied = len(rows) >= 8 and nodes.max() >= 1.1 * nodes.min()
     for name in names:
         values = rows[name].to_numpy()
-        now = float(np.median(values[-3:]))
+        now = float(values[-1])
         if name in settings.fixed_drivers:
             drawn, how = np.full((DRAWS, len(counts)), settings.fixed_drivers[name]), "set"
         elif name == "nodes":
@@ -130,7 +130,7 @@ def scenario_draws(
         elif varied:
             drawn, how = _line_draws(nodes, values, picked, counts), "line in nodes, fitted"
         else:
-            share = counts / float(np.median(nodes[-3:]))
+            share = counts / nodes[-1]
             drawn, how = np.broadcast_to(now * share, (DRAWS, len(counts))), "in proportion"
         columns.append(drawn)
         basis.append(how)
@@ -143,16 +143,19 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
     centered = x - x.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
     slope = (centered * y).sum(axis=1) / np.where(power > 0, power, 1)
-    # Anchored at the newest points: the history may hold steps that a line does not follow
-    now_x, now_y = np.median(nodes[-3:]), np.median(values[-3:])
-    return np.maximum(now_y + slope[:, None] * (counts[None, :] - now_x), 0.0)
+    # Anchored at the newest point: the history may hold steps that a line does not follow
+    return np.maximum(values[-1] + slope[:, None] * (counts[None, :] - nodes[-1]), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One quantity, fitted: draws at all looked-at node counts, and the fit in words."""
+    """One quantity, fitted: draws at all looked-at node counts, and the fit in words.
+
+    `newest` is the newest observation; `basis` says how each driver was told.
+    """
 
     limit: dict[str, Any]
+    newest: float
     counts: Array
     draws: Array
     fit: dict[str, Any]
@@ -211,7 +214,8 @@ def fit_quantity(
     scenario = scenario_draws(rows, names, counts, settings)
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
     fit = _fit_row(limit, model, names, rows)
-    return Fitted(limit, counts, draws, fit, dict(zip(names, scenario.basis, strict=True)))
+    basis = dict(zip(names, scenario.basis, strict=True))
+    return Fitted(limit, float(rows["value"][-1]), counts, draws, fit, basis)
 
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
@@ -342,7 +346,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
     within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
     probability = float(within.mean()) if growth.paths is not None or asked else None
     early, median = (_quantile(runs_out, q) for q in (settings.risk, 0.5))
-    current = float(np.median(fitted.draws[:, 0]))
+    current = fitted.newest
     known = limit["limit"] is not None
     short = known and (probability if probability is not None else float(early == growth.now))
     fit = fitted.fit

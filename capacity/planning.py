@@ -117,7 +117,10 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     say("deciding", 0.9)
     table = rank([exhaustion_row(item, growth, settings) for item in fitted])
     evidence = _evidence(settings, driven)
-    advice = recommend(fitted, table, growth, settings, version, evidence)
+    held = driven["endpoints_per_node"].drop_nulls()
+    advice = recommend(
+        fitted, table, growth, settings, version, evidence, held[-1] if len(held) else 1.0
+    )
     first = first_limit(table, settings)
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
     warnings += unverified(bounds, version) + far_reach(table)

@@ -102,6 +102,7 @@ def recommend(
     settings: PlanSettings,
     version: str,
     evidence: str,
+    endpoints_per_node: float,
 ) -> pl.DataFrame:
     """Give table recommendation, in the order of table exhaustion.
 
@@ -109,6 +110,8 @@ def recommend(
     ----------
     evidence
         What the numbers rest on: source, time range, nodes.
+    endpoints_per_node
+        Policy maps on a node: one an endpoint.
     """
     planned = planned_nodes(growth, settings)
     by_key = {_key(item.limit): item for item in fitted}
@@ -117,7 +120,9 @@ def recommend(
         item = by_key.get(_key(row))
         if item is None:
             continue
-        made = _rows(item, row, planned, settings, version)
+        made = _rows(item, row, planned, settings)
+        if made[0]["status"] == "raise" and row["component"] == "map":
+            made[0]["cost"] = _map_cost(made[0], item, planned, version, endpoints_per_node)
         rows += [{**blank, "evidence": f"{row['reason']}; {evidence}"} for blank in made]
     frame = pl.DataFrame(
         [{**row, "rank": i} for i, row in enumerate(rows, start=1)], schema=RECOMMENDATION.schema
@@ -136,12 +141,12 @@ def _at(fitted: Fitted, nodes: int, quantile: float) -> float:
 
 
 def _rows(
-    fitted: Fitted, row: dict[str, Any], planned: Planned, settings: PlanSettings, version: str
+    fitted: Fitted, row: dict[str, Any], planned: Planned, settings: PlanSettings
 ) -> list[dict[str, Any]]:
     if row["kind"] == "hard":
         return [_hard(fitted, row, planned, settings)]
     if row["component"] == "map":
-        return [_map(fitted, row, planned, settings, version)]
+        return [_map(fitted, row, planned, settings)]
     if row["quantity"] == "memory":
         return _memory(fitted, row, planned, settings)
     return [_request(fitted, row, planned, settings, "cpu", 0.95)]
@@ -165,7 +170,7 @@ def _target(
 
 
 def _map(
-    fitted: Fitted, row: dict[str, Any], planned: Planned, settings: PlanSettings, version: str
+    fitted: Fitted, row: dict[str, Any], planned: Planned, settings: PlanSettings
 ) -> dict[str, Any]:
     limit = fitted.limit
     base = _base(fitted, settings) | {
@@ -192,31 +197,37 @@ def _map(
         "upper": limit["upper"],
         "status": "raise",
         "reason": f"needs {told}; at {limit['limit']:,.0f} {when_full}",
-        "cost": _map_cost(row["subject"], limit["limit"], target.value, need, version),
         "restart": True,
     }
 
 
 def _map_cost(
-    subject: str, current: float, target: float, need: float, version: str
+    row: dict[str, Any],
+    fitted: Fitted,
+    planned: Planned,
+    version: str,
+    endpoints_per_node: float,
 ) -> float | None:
-    """Bytes a node that the larger map costs at the planned fill, by the kernel's accounting."""
-    name = facts.map_of_label(subject, version)
+    """Bytes a node that the larger map costs at the planned fill, by the kernel's accounting.
+
+    A policy map is counted for each endpoint of a node, all as full as the worst: at most so much.
+    """
+    name = facts.map_of_label(row["subject"], version)
     shape = facts.maps(version).filter(pl.col("map") == name)
     if shape.is_empty() or shape["key_size"][0] is None or shape["value_size"][0] is None:
         return None
     fact = shape.row(0, named=True)
+    need = _at(fitted, planned.nodes, row["percentile"])
     flags = 0 if fact["prealloc"] == "always" else 1
+    count = endpoints_per_node if fact["per"] == "endpoint" else 1.0
 
     def cost(size: float) -> float:
         known = (fact["type"], fact["key_size"], fact["value_size"], int(size))
-        entries = int(min(need, size))
-        charged = charged_bytes(*known, flags=flags, entries=entries, cpus=1)
-        if charged is None:
-            return float(memlock_bytes(*known, flags=flags, entries=entries, cpus=1))
-        return float(charged)
+        more = {"flags": flags, "entries": int(min(need, size)), "cpus": 1}
+        charged = charged_bytes(*known, **more)
+        return float(memlock_bytes(*known, **more) if charged is None else charged)
 
-    return cost(target) - cost(current)
+    return count * (cost(row["target"]) - cost(row["current"]))
 
 
 def _hard(

@@ -66,8 +66,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     residuals_ : ndarray, shape (n,)
         Rows minus fit, widened by sqrt(n / (n - fitted terms)).
     shift_ : float
-        Where the newest rows lie beside the fit, weighted by how persistent such offsets are
-        (lag-1 autocorrelation of the residuals): forecasts start from where the cluster is.
+        Where the newest rows lie beside the fit (median of three), weighted by how persistent
+        such offsets are: the lag-1 autocorrelation of the residuals, or 1 where a history of less
+        than 20 rows cannot tell. Forecasts start from where the cluster is.
 
     Examples
     --------
@@ -107,9 +108,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_, self.coef_ = float(beta[0]), fixed.copy()
         self.coef_[free] = beta[1:]
         residuals = target - offset - design @ beta
-        spare = max(len(target) - np.count_nonzero(beta), 1)
+        spare = max(len(target) - int(np.count_nonzero(beta)), 1)
         self.residuals_ = residuals * np.sqrt(len(target) / spare)
-        self.shift_ = _persistence(residuals) * float(residuals[-3:].mean())
+        self.shift_ = _persistence(residuals) * float(np.median(residuals[-3:]))
         self.n_features_in_ = drivers.shape[1]
         self.draws_ = self._bootstrap(design, target - offset, weights, fixed)
         return self
@@ -153,7 +154,7 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         bend = rng.normal(0, EXTRAPOLATION_SD, self.draws)[:, None]
         noise = rng.choice(self.residuals_, self.draws)[:, None]
         stretch = np.maximum(np.asarray(reach, float), 1.0) ** bend
-        return self.draws_[:, :1] + self.shift_ + sure + grown * stretch + noise
+        return np.asarray(self.draws_[:, :1] + self.shift_ + sure + grown * stretch + noise)
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
         """Give the lower and upper end of the central prediction interval."""
@@ -189,8 +190,14 @@ def _robust_nnls(design: Array, target: Array) -> tuple[Array, Array]:
     return beta, weights
 
 
+# Below this many rows an autocorrelation is noise: its standard error is about 1/sqrt(n)
+_TELLS_PERSISTENCE: Final = 20
+
+
 def _persistence(residuals: Array) -> float:
-    """Lag-1 autocorrelation, within 0…1; 0 where there is no spread."""
+    """Lag-1 autocorrelation, within 0…1; 1 where the history is too short to tell."""
+    if len(residuals) < _TELLS_PERSISTENCE:
+        return 1.0
     centered = residuals - residuals.mean()
     power = float(centered @ centered)
     return 0.0 if power == 0 else float(np.clip(centered[1:] @ centered[:-1] / power, 0, 1))

@@ -1,8 +1,7 @@
 """Laws of the simulated cluster: medians as functions of the node count, and where limits lie.
 
-n nodes, p pods per node. Cluster: pods = p·n · identities = 100 + 2.9·n · services = 1 + 1.3·n·p/30
-· policies = 30 + 0.57·n. Maps and processes: `FORMULAS` below, which truth.json and the README
-print; costs are measured (see `AgentCosts`, `OperatorCosts`), the rest is chosen.
+All laws in words: `FORMULAS` below, which truth.json and the README of a simulation print. Costs
+of objects are measured (see `AgentCosts`, `OperatorCosts`), the rest is chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from capacity.units import parse_bytes
 
 Array = npt.NDArray[np.float64]
 
-MIB: Final = 1 << 20
 PAGE: Final = 4096
 
 
@@ -39,9 +37,15 @@ class Template:
         balancer address besides. cilium/cilium v1.17 pkg/k8s/service.go,
         pkg/k8s/watchers/service.go (datapathSVCs).
         """
-        return self.ports * {"Headless": 0, "ClusterIP": 1, "NodePort": 3, "LoadBalancer": 4}[
-            self.type
-        ]
+        return (
+            self.ports
+            * {"Headless": 0, "ClusterIP": 1, "NodePort": 3, "LoadBalancer": 4}[self.type]
+        )
+
+    @property
+    def has_node_ports(self) -> bool:
+        """Whether its ports are node ports as well."""
+        return self.type in ("NodePort", "LoadBalancer")
 
     @property
     def lb_services(self) -> int:
@@ -53,7 +57,7 @@ class Template:
 
     @property
     def lb_backends(self) -> int:
-        """Entries of lb4_backends_v3: backend address and port; headless services are not loaded."""
+        """Entries of lb4_backends_v3: address and port of backends; headless are not loaded."""
         return self.ports * self.backends if self.frontends else 0
 
 
@@ -71,7 +75,17 @@ BLOCK: Final = (
 )
 # Service default/kubernetes, in every cluster: three API servers behind one ClusterIP.
 KUBERNETES: Final = Template("ClusterIP", 1, 3)
+# Map → attribute of a service kind that counts its entries
+LB_MAPS: Final = {
+    "lb4_services_v2": "lb_services",
+    "lb4_reverse_nat": "frontends",
+    "lb4_backends_v3": "lb_backends",
+}
 SERVICES_PER_POD: Final = 1.3 / 30
+IDENTITIES: Final = (100, 2.9)  # base, per node
+POLICIES: Final = (30, 0.57)  # base, per node
+IPCACHE: Final = (40, 3)  # CIDR rules and API servers; node, router and health address of a node
+POLICY_PORTS: Final = 3  # ports on which a heavy endpoint takes every identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,7 @@ class AgentCosts:
     """
 
     base_kib: float = 150 * 1024
-    garbage: float = 1.3
+    garbage: float = 1.35
     endpoint_kib: float = 390.0
     identity_kib: float = 1.71
     ipcache_kib: float = 2.27
@@ -151,6 +165,9 @@ CONNECTION_SIGMA: Final = 0.45  # of the logarithm, over nodes
 CONNECTION_NOISE: Final = 0.08  # of the logarithm, over time
 WEEK: Final = 0.25  # amplitude of the week for connections
 WEEK_CPU: Final = 0.15  # amplitude of the week for CPU
+PODS_DAYS: Final = 5.0  # time constant of the pods of a node around their mean
+MEMORY_DAYS: Final = 2.0  # time constant of memory noise, and of the dip after a restart
+COUNT_NOISE: Final = 0.003  # of identities, policies, services over time, as a share
 # Nodes by what they host: share of nodes, heavy endpoints as a share of the pods (low, high), rows
 # of the worst endpoint as a share of a heavy one (low, high; equal on all heavy nodes).
 CLASSES: Final = (
@@ -163,25 +180,26 @@ OPERATOR: Final = OperatorCosts()
 
 FORMULAS: Final[dict[str, str]] = {
     "pods": "p·n, Poisson-like per node; cilium_endpoint = pods of the node + 2 (host, health)",
-    "identities": "100 + 2.9·n",
-    "services": "1 + 1.3·n·p/30, in blocks of 20 fixed kinds, ~12 backends each",
-    "policies": "30 + 0.57·n",
-    "ipcache": "pods + 3·n + 40 (node, router and health address of a node; 40 others)",
+    "identities": f"{IDENTITIES[0]} + {IDENTITIES[1]}·n",
+    "services": f"1 + {SERVICES_PER_POD:.4f}·n·p, in blocks of {len(BLOCK)} fixed kinds",
+    "policies": f"{POLICIES[0]} + {POLICIES[1]}·n",
+    "ipcache": f"pods + {IPCACHE[1]}·n + {IPCACHE[0]}",
     "tunnel_map": "n - 1",
-    "lxc": "pods of the node + 3",
+    "lxc": "pods of the node + 3 (health, and two addresses of the host)",
     "lb4_services_v2": "sum over frontends of (1 + backends)",
-    "lb4_reverse_nat": "frontends: ClusterIP 1, NodePort 3, LoadBalancer 4 a port; headless 0",
-    "lb4_backends_v3": "backends × ports; headless 0",
-    "cilium_policy_*": "heavy endpoint: 3·identities + policies; lighter on 90 % of the nodes, "
-    "absent at or below 0.1 of the map",
-    "ct4_global": "connections/s × lifetime, lognormal over nodes (σ 0.45), weekly ±25 %, no trend",
-    "ct_any4_global": "as ct4_global",
-    "snat_v4_external": "as ct4_global",
-    "agent memory_rss": "base + garbage × Σ cost × objects of the node + AR(1) noise, less a dip "
-    "of 8 % after a restart that heals with 2 days",
-    "agent cpu": "0.03 + 2e-6·pods + 3e-5·identities cores, weekly ±15 %",
+    "lb4_reverse_nat": "frontends: a port of a ClusterIP 1, NodePort 3, LoadBalancer 4, headless 0",
+    "lb4_backends_v3": "backends × ports of services with frontends",
+    "cilium_policy_*": f"heavy endpoint: {POLICY_PORTS}·identities + policies; lighter on "
+    f"{1 - CLASSES[0][1]:.0%} of the nodes; absent at or below 0.1 of the map",
+    "connection maps": f"connections/s × lifetime, lognormal over nodes (σ {CONNECTION_SIGMA}), "
+    f"weekly ±{WEEK:.0%}, no trend",
+    "agent memory_rss": f"base + {AGENT.garbage} × Σ cost × objects of the node + AR(1) noise, "
+    f"less a dip of {AGENT.restart_dip:.0%} after a restart that heals with {MEMORY_DAYS:g} days",
+    "agent cpu": f"{AGENT.base_cores} + {AGENT.pod_cores:g}·pods + {AGENT.identity_cores:g}·"
+    f"identities cores, weekly ±{WEEK_CPU:.0%}",
     "operator memory_rss": "base + Σ cost × objects of the cluster + AR(1) noise",
-    "operator cpu": "0.01 + 1.4e-7·n + 4.3e-8·pods cores",
+    "operator cpu": f"{OPERATOR.base_cores} + {OPERATOR.node_cores:.2g}·n + "
+    f"{OPERATOR.pod_cores:.2g}·pods cores",
 }
 
 
@@ -204,30 +222,27 @@ def cluster_law(settings: SimulationSettings, nodes: npt.ArrayLike) -> dict[str,
     n = np.asarray(nodes, float)
     pods = settings.pods_per_node * n
     services = 1 + SERVICES_PER_POD * pods
-    mean = {
-        "lb4_services_v2": "lb_services",
-        "lb4_reverse_nat": "frontends",
-        "lb4_backends_v3": "lb_backends",
-    }
-    out = {"pods": pods, "identities": 100 + 2.9 * n, "policies": 30 + 0.57 * n}
-    out |= {"services": services, "ipcache": ipcache(pods, n), "tunnel_map": n - 1}
-    for name, attribute in mean.items():
+    out = {"pods": pods, "services": services, "tunnel_map": n - 1}
+    out["identities"] = IDENTITIES[0] + IDENTITIES[1] * n
+    out["policies"] = POLICIES[0] + POLICIES[1] * n
+    out["ipcache"] = ipcache(pods, n)
+    for name, attribute in LB_MAPS.items():
         each = sum(getattr(kind, attribute) for kind in BLOCK) / len(BLOCK)
         out[name] = getattr(KUBERNETES, attribute) + each * (services - 1)
     return out | {"policy_worst": policy_rows(out["identities"], out["policies"])}
 
 
-def ipcache(pods: Array, nodes: Array) -> Array:
-    """Entries of ipcache: an address a pod, three a node, 40 of CIDR rules and the API servers.
+def ipcache(pods: npt.ArrayLike, nodes: npt.ArrayLike) -> Array:
+    """Entries of ipcache: an address a pod, three a node, and a fixed rest.
 
     cilium/cilium v1.17 pkg/node/manager/manager.go (node, router and health address).
     """
-    return np.asarray(pods + 3 * nodes + 40)
+    return np.asarray(pods, float) + IPCACHE[1] * np.asarray(nodes, float) + IPCACHE[0]
 
 
 def policy_rows(identities: Array, policies: Array) -> Array:
-    """Policy-map rows of a heavy endpoint: all identities on 3 ports, and one row a policy."""
-    return np.asarray(3 * identities + policies)
+    """Policy-map rows of a heavy endpoint: all identities on each port, and one row a policy."""
+    return np.asarray(POLICY_PORTS * identities + policies)
 
 
 def agent_memory_kib(counts: dict[str, Any], endpoints: Any, rows: Any) -> Any:
@@ -269,24 +284,22 @@ def map_limits(settings: SimulationSettings) -> dict[str, int]:
     Fixed sizes: cilium/cilium v1.17 pkg/maps/{ipcache,lxcmap,tunnel}; the rest from the settings
     and the agent's dynamic sizing.
     """
-    sizes = dynamic_sizes(
-        parse_bytes(settings.memory), settings.ratio, version=settings.version
-    )
-    lb = dict.fromkeys(("lb4_services_v2", "lb4_backends_v3", "lb4_reverse_nat"), 0)
+    sizes = dynamic_sizes(parse_bytes(settings.memory), settings.ratio, version=settings.version)
     return {
         "ipcache": 512_000,
         "lxc": 65_535,
         "tunnel_map": 65_536,
         "cilium_policy_*": settings.policy_map_max,
-        **{name: settings.lb_map_max for name in lb},
+        **dict.fromkeys(LB_MAPS, settings.lb_map_max),
         **{kind.map: sizes[kind.option] for kind in CONNECTIONS},
     }
 
 
 def draw_load(size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw what nodes host: heavy endpoints as a share of the pods, and the worst endpoint's rows
-    as a share of a heavy one's. Classes hold their shares exactly, in random order; the first
-    node is heavy.
+    """Draw what nodes host, shapes (size,).
+
+    First: heavy endpoints as a share of the pods; second: rows of the worst endpoint as a share of
+    a heavy one's. Classes hold their shares exactly, in random order; the first node is heavy.
     """
     ends = np.cumsum([share for _, share, _, _ in CLASSES])
     rank = np.append(0, 1 + rng.permutation(size - 1)) if size > 1 else np.zeros(1)
@@ -308,27 +321,42 @@ def node_rows(pods: Any, heavy: Any, worst_rows: Any, pods_per_node: int) -> Any
     return many * worst_rows + 3 * (pods + 2 - many)
 
 
+def draw_pods(deviation: Array, mean: int) -> Array:
+    """Pods of a node from a standard normal deviation: Poisson-like, none below 1."""
+    return np.asarray(np.clip(np.round(mean + np.sqrt(mean) * deviation), 1, None))
+
+
 _POPULATION: Final = 100_000
 
 
-def agent_memory_quantiles(
-    settings: SimulationSettings, nodes: float, levels: tuple[float, ...]
-) -> Array:
-    """Quantiles over agents of resident memory at a node count [byte].
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Nodes drawn once from the laws, with a seed of their own: what quantiles are taken over."""
 
-    From a fixed drawn population of nodes (its own seed, not that of the settings), the law of
-    the counts at the node count, and the noise.
-    """
-    rng = np.random.default_rng(0)
-    heavy, _ = draw_load(_POPULATION, rng)
-    mean = settings.pods_per_node
-    pods = draw_pods(rng.normal(size=_POPULATION) * min(settings.noise, 1.0), mean)
-    noise = AGENT.noise_kib * settings.noise * rng.normal(size=_POPULATION)
-    counts = cluster_law(settings, nodes) | {"nodes": np.asarray(nodes, float)}
-    rows = node_rows(pods, heavy, counts["policy_worst"], mean)
-    return np.quantile(agent_memory_kib(counts, pods + 2, rows) + noise, levels) * 1024
+    settings: SimulationSettings
+    heavy: Array
+    pods: Array
+    noise_kib: Array
+
+    @classmethod
+    def draw(cls, settings: SimulationSettings) -> Population:
+        """Draw 100,000 nodes."""
+        rng = np.random.default_rng(0)
+        heavy, _ = draw_load(_POPULATION, rng)
+        pods = draw_pods(rng.normal(size=_POPULATION) * settings.noise, settings.pods_per_node)
+        noise = AGENT.noise_kib * settings.noise * rng.normal(size=_POPULATION)
+        return cls(settings, heavy, pods, noise)
+
+    def memory(self, nodes: int, level: float) -> float:
+        """Quantile over nodes of an agent's resident memory at a node count [byte]."""
+        counts = cluster_law(self.settings, nodes) | {"nodes": np.asarray(float(nodes))}
+        worst = counts["policy_worst"]
+        rows = node_rows(self.pods, self.heavy, worst, self.settings.pods_per_node)
+        memory = agent_memory_kib(counts, self.pods + 2, rows) + self.noise_kib
+        return float(np.quantile(memory, level)) * 1024
 
 
-def draw_pods(deviation: Array, mean: int) -> Array:
-    """Pods of a node from a standard normal deviation: Poisson-like, none below 1."""
-    return np.clip(np.round(mean + np.sqrt(mean) * deviation), 1, None)
+def operator_memory(settings: SimulationSettings, nodes: int) -> float:
+    """Resident memory of the leading operator at a node count, without noise [byte]."""
+    counts = cluster_law(settings, nodes) | {"nodes": np.asarray(float(nodes))}
+    return float(operator_memory_kib(counts)) * 1024

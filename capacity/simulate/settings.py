@@ -15,6 +15,8 @@ from capacity.units import parse_bytes, parse_duration
 VERSIONS: Final = ("1.16", "1.17")
 # Agent × step matrices are held in memory, about 300 bytes a cell at the peak.
 _MOST_CELLS: Final = 5_000_000
+# Fewer pods cannot back the services; more need more node ports than there are
+_PODS: Final = (200, 1_000_000)
 _DAY: Final = 86_400.0
 
 
@@ -38,7 +40,7 @@ class SimulationSettings:
     )
     days: int = _field(90, "Length of the history.", "d", 1, 3650)
     step: str = _field("1d", "Spacing of the samples.", "duration")
-    pods_per_node: int = _field(30, "Mean pods with an address of their own.", "1", 1, 200)
+    pods_per_node: int = _field(30, "Mean pods with an address of their own.", "1", 1, 150)
     seed: int = _field(7, "Seed; the same seed gives the same files.", "", 0, 2**32 - 1)
     version: str = _field("1.17", f"Cilium version, one of {', '.join(VERSIONS)}.")
     memory: str = _field("30Gi", "Memory of a node; sizes the dynamic maps.", "byte")
@@ -95,6 +97,12 @@ def _faults(settings: SimulationSettings) -> list[str]:
         out.append("cluster: is empty; give a name")
     if settings.nodes_start is not None and settings.nodes_start > settings.nodes:
         out.append(f"nodes_start: {settings.nodes_start} is more than nodes {settings.nodes}")
+    pods = settings.nodes * settings.pods_per_node
+    if not _PODS[0] <= pods <= _PODS[1]:
+        out.append(
+            f"nodes x pods_per_node: {settings.nodes} x {settings.pods_per_node} is {pods} pods, "
+            f"outside {_PODS[0]}…{_PODS[1]}; the laws of services hold within"
+        )
     return out + _time_faults(settings)
 
 

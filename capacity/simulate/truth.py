@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
-import numpy as np
 
 from capacity.simulate import laws
 from capacity.simulate.settings import SimulationSettings
@@ -21,6 +20,8 @@ IDENTITIES: Final = 65_280
 SERVICE_IDS: Final = 65_535
 # Node counts looked at, as multiples of the present one
 _FARTHEST: Final = 100
+
+_FAR: Final = 100 * 365 * 86_400.0
 
 _Law = Callable[[int], float]
 
@@ -38,10 +39,11 @@ def truth(settings: SimulationSettings, now: dict[str, int]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys schema, settings, formulas, coefficients, limits (max_entries), now (drawn and
-        law), exhaustion (see `exhaustion`).
+        Keys schema, settings, formulas, coefficients, limits (max_entries), now (drawn,
+        law; agents' and operator's memory in bytes), exhaustion (see `exhaustion`).
     """
     law = laws.cluster_law(settings, settings.nodes)
+    population = laws.Population.draw(settings)
     return {
         "schema": SCHEMA,
         "synthetic": True,
@@ -49,7 +51,15 @@ def truth(settings: SimulationSettings, now: dict[str, int]) -> dict[str, Any]:
         "formulas": laws.FORMULAS,
         "coefficients": coefficients(),
         "limits": laws.map_limits(settings),
-        "now": {"drawn": now, "law": {name: round(float(v), 1) for name, v in law.items()}},
+        "now": {
+            "drawn": now,
+            "law": {name: round(float(v), 1) for name, v in law.items()},
+            "agent_memory": {
+                statistic: round(population.memory(settings.nodes, level(settings.nodes)))
+                for statistic, level in _AGENT_LEVELS.items()
+            },
+            "operator_memory": round(laws.operator_memory(settings, settings.nodes)),
+        },
         "exhaustion": exhaustion(settings),
     }
 
@@ -69,6 +79,11 @@ def coefficients() -> dict[str, Any]:
             for c in laws.CLASSES
         ],
         "services_per_pod": laws.SERVICES_PER_POD,
+        "identities": laws.IDENTITIES,
+        "policies": laws.POLICIES,
+        "ipcache": laws.IPCACHE,
+        "policy_ports": laws.POLICY_PORTS,
+        "count_noise": laws.COUNT_NOISE,
         "service_kinds": [asdict(kind) for kind in laws.BLOCK],
         "pods_autocorrelation_days": laws.PODS_DAYS,
         "memory_autocorrelation_days": laws.MEMORY_DAYS,
@@ -81,9 +96,10 @@ def exhaustion(settings: SimulationSettings) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        component, subject, quantity, statistic, limit, nodes, date; soonest first. `nodes` and
-        `date` are null where the resource does not grow with nodes, or not within 100 times the
-        present nodes. `date` supposes that nodes go on growing at the mean pace of the history.
+        component, subject, quantity, statistic, unit, limit, nodes, date; soonest first. `nodes`
+        and `date` are null where the resource does not grow with nodes, or not within 100 times the
+        present nodes. `date` supposes that nodes go on growing at the mean pace of the history;
+        null beyond 100 years.
     """
     rows = [
         *(_map_row(settings, name, limit) for name, limit in laws.map_limits(settings).items()),
@@ -95,9 +111,9 @@ def exhaustion(settings: SimulationSettings) -> list[dict[str, Any]]:
 
 def _map_row(settings: SimulationSettings, name: str, limit: int) -> dict[str, Any]:
     key = "policy_worst" if name == "cilium_policy_*" else name
-    grows = key in laws.cluster_law(settings, 1)
-    reach = _reach(settings, lambda n: float(laws.cluster_law(settings, n)[key]), limit)
-    nodes = reach if grows else None
+    nodes = None
+    if key in laws.cluster_law(settings, 1):  # connection maps and lxc do not grow with nodes
+        nodes = _reach(settings, _cluster_law(settings, key), limit)
     return _row(settings, ("map", name, "map_entries", "worst node"), limit, nodes)
 
 
@@ -107,7 +123,7 @@ def _id_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
         ("identities", "identities", IDENTITIES),
         ("service_ids", "lb4_reverse_nat", SERVICE_IDS),
     ):
-        reach = _reach(settings, lambda n, k=key: float(laws.cluster_law(settings, n)[k]), limit)
+        reach = _reach(settings, _cluster_law(settings, key), limit)
         out.append(_row(settings, ("cluster", subject, "count", "total"), limit, reach))
     return out
 
@@ -124,11 +140,19 @@ def _memory_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
     population = laws.Population.draw(settings)
     out = []
     for statistic, level in _AGENT_LEVELS.items():
-        reach = _reach(settings, lambda n, at=level: population.memory(n, at(n)), limit)
+        reach = _reach(settings, _memory_law(population, level), limit)
         out.append(_row(settings, ("agent", None, "memory_rss", statistic), limit, reach))
     limit = parse_bytes(settings.operator_memory_limit)
     reach = _reach(settings, lambda n: laws.operator_memory(settings, n), limit)
     return [*out, _row(settings, ("operator", None, "memory_rss", "leader"), limit, reach)]
+
+
+def _cluster_law(settings: SimulationSettings, key: str) -> _Law:
+    return lambda n: float(laws.cluster_law(settings, n)[key])
+
+
+def _memory_law(population: laws.Population, level: Callable[[int], float]) -> _Law:
+    return lambda n: population.memory(n, level(n))
 
 
 def _reach(settings: SimulationSettings, law: _Law, limit: float) -> int | None:
@@ -148,15 +172,16 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     component, subject, quantity, statistic = key
     pace = (settings.nodes - settings.first_nodes) / (settings.steps - 1)
+    ahead = (nodes - settings.nodes) / pace * settings.step_seconds if nodes and pace else _FAR
     date = None
-    if nodes is not None and (nodes <= settings.nodes or pace > 0):
-        ahead = (nodes - settings.nodes) / pace * settings.step_seconds if pace else 0.0
+    if abs(ahead) < _FAR:
         date = settings.end_time + timedelta(seconds=round(ahead))
     return {
         "component": component,
         "subject": subject,
         "quantity": quantity,
         "statistic": statistic,
+        "unit": "byte" if quantity == "memory_rss" else "1",
         "limit": limit,
         "nodes": nodes,
         "date": None if date is None else f"{date:%Y-%m-%dT%H:%M:%SZ}",

@@ -1,0 +1,42 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from capacity.export import Metrics, build
+
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci")
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+DAY = 86_400_000
+START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+
+Points = list[tuple[int, float]]
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of recorded data beside a checkout; not there for users."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with recorded data is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture
+def export() -> Callable[..., Metrics]:
+    """Make an export from (labels, points) pairs; times are milliseconds after START."""
+
+    def make(*series: tuple[dict[str, str], Points]) -> Metrics:
+        rows = [
+            (i, START + at, value) for i, (_, points) in enumerate(series) for at, value in points
+        ]
+        columns = list(zip(*rows, strict=True)) if rows else [[], [], []]
+        return build([labels for labels, _ in series], *columns, cluster="test")
+
+    return make

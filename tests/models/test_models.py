@@ -1,0 +1,157 @@
+"""Checks that every entry of MODELS passes, and what each model recovers of a known truth."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from capacity.errors import ModelError
+from capacity.models import MODELS
+from capacity.models.growth import NodeGrowth
+from capacity.models.linear_drivers import LinearDrivers, block_rows
+
+RNG = np.random.default_rng
+
+
+def history(rows: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = RNG(seed)
+    nodes = np.linspace(500, 800, rows)
+    drivers = np.column_stack([nodes, rng.uniform(1000, 2000, rows)])
+    return drivers, 50 + 2 * drivers[:, 0] + 0.1 * drivers[:, 1] + rng.normal(0, 20, rows)
+
+
+def ahead(name: str) -> Any:
+    return np.array([3, 10]) if name == "growth" else np.array([[900.0, 1500.0], [1200.0, 1500.0]])
+
+
+def fitted(name: str, seed: int = 0) -> Any:
+    drivers, target = history(seed=seed)
+    return MODELS[name](draws=50, seed=seed).fit(drivers, target)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_fits_are_the_same(name: str) -> None:
+    first, second = fitted(name), fitted(name)
+    assert np.array_equal(first.predict(ahead(name)), second.predict(ahead(name)))
+    for one, other in zip(first.interval(ahead(name)), second.interval(ahead(name)), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_no_state_before_it_is_fitted(name: str) -> None:
+    model = MODELS[name](draws=7)
+    assert set(vars(model)) == set(model.get_params())
+    assert clone(model).get_params() == model.get_params()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fitted_model_survives_pickling(name: str) -> None:
+    model = fitted(name)
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict(ahead(name)), model.predict(ahead(name)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_too_few_rows_are_refused(name: str, rows: int) -> None:
+    drivers, target = history()
+    with pytest.raises(ModelError, match="needed"):
+        MODELS[name]().fit(drivers[:rows], target[:rows])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_value_that_is_not_finite_is_refused(name: str) -> None:
+    drivers, target = history()
+    target[3] = np.nan
+    with pytest.raises(ModelError, match="finite"):
+        MODELS[name]().fit(drivers, target)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_constant_history_forecasts_itself(name: str) -> None:
+    model = MODELS[name](draws=20).fit(np.ones((20, 2)), np.full(20, 7.0))
+    X = np.array([5]) if name == "growth" else np.ones((1, 2))
+    low, high = model.interval(X)
+    assert model.predict(X) == pytest.approx([7.0])
+    assert low == pytest.approx([7.0])
+    assert high == pytest.approx([7.0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_wider_level_gives_a_wider_interval(name: str) -> None:
+    model = fitted(name)
+    low50, high50 = model.interval(ahead(name), 0.5)
+    low95, high95 = model.interval(ahead(name), 0.95)
+    assert (low95 <= low50).all()
+    assert (high95 >= high50).all()
+
+
+def test_costs_of_simulated_data_are_recovered() -> None:
+    drivers, target = history(rows=200)
+    model = LinearDrivers(draws=100).fit(drivers, target)
+    assert model.coef_ == pytest.approx([2.0, 0.1], rel=0.1)
+
+
+def test_a_fixed_cost_stays_fixed_and_only_the_rest_is_fitted() -> None:
+    drivers, target = history(rows=200)
+    model = LinearDrivers(fixed=(2.0, np.nan), draws=100).fit(drivers, target)
+    assert model.coef_[0] == 2.0
+    assert (model.draws_[:, 1] == 2.0).all()
+    assert model.coef_[1] == pytest.approx(0.1, rel=0.1)
+
+
+def test_one_outlier_bends_nothing() -> None:
+    drivers, target = history(rows=60)
+    clean = LinearDrivers(draws=20).fit(drivers, target).predict(ahead("linear_drivers"))
+    target[30] *= 10
+    dirty = LinearDrivers(draws=20).fit(drivers, target).predict(ahead("linear_drivers"))
+    assert dirty == pytest.approx(clean, rel=0.03)
+
+
+def test_more_load_never_needs_less() -> None:
+    model = fitted("linear_drivers")
+    grid = np.column_stack([np.linspace(800, 5000, 40), np.full(40, 1500.0)])
+    assert (np.diff(model.predict(grid)) >= 0).all()
+
+
+def test_intervals_widen_beyond_the_data() -> None:
+    model = fitted("linear_drivers")
+    X = np.array([[800.0, 1500.0], [1600.0, 1500.0], [3200.0, 1500.0]])
+    drawn = model.sample(X, reach=np.array([1.0, 2.0, 4.0]))
+    width = np.diff(np.quantile(drawn, [0.05, 0.95], axis=0), axis=0)[0]
+    assert width[0] < width[1] < width[2]
+
+
+def test_the_90_percent_interval_covers_about_90_percent_within_the_data() -> None:
+    inside = []
+    for seed in range(80):
+        drivers, target = history(rows=90, seed=seed)
+        model = LinearDrivers(draws=60, seed=seed).fit(drivers[:60], target[:60])
+        low, high = model.interval(drivers[60:])
+        inside.append(np.mean((low <= target[60:]) & (target[60:] <= high)))
+    assert 0.85 <= float(np.mean(inside)) <= 0.97
+
+
+def test_growth_intervals_cover_random_walks_with_drift() -> None:
+    inside = []
+    for seed in range(150):
+        walk = 1000 + np.cumsum(RNG(seed).normal(2, 3, 150))
+        low, high = NodeGrowth(draws=150, seed=seed).fit(None, walk[:90]).interval([30, 60])
+        inside.append((low <= walk[[119, 149]]) & (walk[[119, 149]] <= high))
+    assert 0.82 <= float(np.mean(inside)) <= 0.97
+
+
+def test_the_node_count_never_falls_below_one() -> None:
+    paths = NodeGrowth(draws=30).fit(None, np.linspace(50, 2, 30)).paths(200)
+    assert paths.min() >= 1
+
+
+def test_blocks_keep_neighbours_together() -> None:
+    rows = block_rows(27, 40, RNG(0))
+    assert rows.shape == (40, 27)
+    assert ((rows >= 0) & (rows < 27)).all()
+    assert (np.diff(rows[:, :3], axis=1) == 1).all()  # length 27^(1/3) = 3

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capacity.export import Metrics, build
+from capacity.observe import drivers, map_sizes, observe
+
+from .conftest import DAY, START
+
+Export = Callable[..., Metrics]
+AGENT = {"namespace": "kube-system"}
+
+
+def agent(name: str, node: str, **labels: str) -> dict[str, str]:
+    return {"__name__": name, "node": node, **AGENT, **labels}
+
+
+def values(frame: pl.DataFrame, quantity: str, component: str | None = None) -> list[float]:
+    rows = frame.filter(pl.col("quantity") == quantity)
+    if component:
+        rows = rows.filter(pl.col("component") == component)
+    return rows["value"].to_list()
+
+
+def test_a_counter_reset_gives_no_negative_rate(export: Export) -> None:
+    # S27 of the acceptance scenarios: 1000, 1200, 50, 80 is an increase of 280
+    points = [(0, 1000.0), (60_000, 1200.0), (120_000, 50.0), (180_000, 80.0)]
+    seen = observe(export((agent("cilium_process_cpu_seconds_total", "a"), points)))
+    rates = values(seen, "cpu")
+    assert rates == pytest.approx([200 / 60 * 1000, 50 / 60 * 1000, 30 / 60 * 1000])
+    assert sum(rates) * 60 / 1000 == pytest.approx(280)
+
+
+def test_a_rate_over_a_long_gap_is_no_observation(export: Export) -> None:
+    points = [(i * 60_000, float(i)) for i in range(10)] + [(7_200_000, 50.0), (7_260_000, 51.0)]
+    seen = observe(export((agent("cilium_process_cpu_seconds_total", "a"), points)), step=60)
+    assert len(values(seen, "cpu")) == 10  # nine before the gap, one after, none across
+
+
+def test_entries_are_pressure_times_the_size_the_agent_tells(export: Export) -> None:
+    seen = observe(
+        export(
+            (agent("cilium_bpf_map_pressure", "a", map_name="ipcache"), [(0, 0.25)]),
+            (agent("cilium_bpf_map_pressure", "a", map_name="lb4_services_v2"), [(0, 0.5)]),
+            (agent("cilium_bpf_map_pressure", "a", map_name="cilium_policy_*"), [(0, 0.5)]),
+            (agent("cilium_bpf_map_capacity", "a", map_group="cilium_ipcache"), [(0, 512000.0)]),
+            (agent("cilium_bpf_map_capacity", "a", map_group="default"), [(0, 65536.0)]),
+            (agent("cilium_bpf_map_capacity", "a", map_group="endpoint_policy"), [(0, 16384.0)]),
+        )
+    )
+    entries = seen.filter(pl.col("quantity") == "map_entries").sort("subject")
+    assert dict(entries.select("subject", "value").iter_rows()) == {
+        "cilium_policy_*": 8192.0,
+        "ipcache": 128000.0,
+        "lb4_services_v2": 32768.0,
+    }
+
+
+def test_the_smallest_map_over_nodes_counts(export: Export) -> None:
+    seen = observe(
+        export(
+            *[
+                (agent("cilium_bpf_map_capacity", n, map_group="cilium_ct4_global"), [(0, size)])
+                for n, size in (("a", 524288.0), ("b", 131072.0))
+            ],
+            (agent("cilium_bpf_map_pressure", "a", map_name="ct4_global"), [(0, 0.5)]),
+        )
+    )
+    assert map_sizes(seen)["max_entries"].to_list() == [131072.0]
+
+
+def test_an_absent_pressure_series_is_not_zero(export: Export) -> None:
+    seen = observe(export((agent("cilium_endpoint", "a"), [(0, 3.0)])))
+    assert values(seen, "map_pressure") == []
+
+
+@given(order=st.permutations(range(6)), replicas=st.integers(1, 3))
+def test_order_of_series_and_duplicate_scrapers_change_nothing(
+    order: list[int], replicas: int
+) -> None:
+    def made(indexes: list[int], copies: int) -> pl.DataFrame:
+        labels, rows = [], []
+        for i in indexes:
+            for replica in range(copies):
+                more = {"prometheus_replica": str(replica)} if copies > 1 else {}
+                labels.append(agent("cilium_endpoint", f"n{i}") | more)
+                rows += [(len(labels) - 1, START + t * DAY, i * 10.0 + t) for t in range(4)]
+        columns = list(zip(*rows, strict=True))
+        return observe(build(labels, *columns, cluster="c"))
+
+    plain = made(list(range(6)), 1)
+    assert made(order, replicas).equals(plain)
+    assert drivers(plain)["endpoints"].to_list() == [(25 + t) * 6.0 for t in range(4)]
+
+
+def test_endpoints_come_from_the_ipcache_where_few_agents_report(export: Export) -> None:
+    told = drivers(
+        observe(
+            export(
+                (agent("cilium_nodes_all_num", "a"), [(0, 100.0)]),
+                (agent("cilium_endpoint", "a"), [(0, 20.0)]),
+                (agent("cilium_bpf_map_pressure", "a", map_name="ipcache"), [(0, 0.005)]),
+                (agent("cilium_bpf_map_capacity", "a", map_group="cilium_ipcache"),
+                 [(0, 512000.0)]),
+            )
+        )
+    ).row(0, named=True)  # fmt: skip
+    assert told["endpoints"] == 0.005 * 512000 - 300
+    assert told["endpoints_per_node"] == 20
+    assert told["identities"] is None
+
+
+def test_memory_is_rss_plus_maps_where_no_working_set_is_told(export: Export) -> None:
+    rss = (agent("cilium_process_resident_memory_bytes", "a"), [(0, 100.0)])
+    maps = (agent("cilium_bpf_maps_virtual_memory_max_bytes", "a"), [(0, 11.0)])
+    working = (
+        agent("container_memory_working_set_bytes", "a", container="cilium-agent"), [(0, 130.0)],
+    )  # fmt: skip
+    other = (agent("container_memory_working_set_bytes", "a", container="app"), [(0, 999.0)])
+    assert values(observe(export(rss, maps, other)), "memory", "agent") == [111.0]
+    assert values(observe(export(rss, maps, working, other)), "memory", "agent") == [130.0]
+
+
+def test_an_export_without_cilium_metrics_has_no_observations(export: Export) -> None:
+    assert observe(export(({"__name__": "up"}, [(0, 1.0)]))).is_empty()
+    assert observe(export()).is_empty()

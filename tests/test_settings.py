@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from capacity.errors import SettingsError
+from capacity.settings import PlanSettings, from_mapping
+
+
+def test_all_faults_come_in_one_message() -> None:
+    with pytest.raises(SettingsError) as caught:
+        PlanSettings(nodes=(0,), horizon="soon", risk=2.0, memory="lots", set=("pods=1",))
+    for name in ("nodes", "horizon", "risk", "memory", "set"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "item", ["services", "services=", "services=-1", "services=nan", "x=1", "=3"]
+)
+def test_a_driver_that_cannot_be_set_is_refused(item: str) -> None:
+    with pytest.raises(SettingsError, match="set"):
+        PlanSettings(set=(item,))
+
+
+def test_a_misspelt_name_is_refused() -> None:
+    with pytest.raises(SettingsError, match="horizont"):
+        from_mapping(PlanSettings, {"horizont": "90d"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cilium", 1.2), ("nodes", [1.5]), ("nodes", 3), ("seed", True), ("risk", "0.1")],
+)
+def test_a_value_of_another_type_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=name):
+        from_mapping(PlanSettings, {name: value})
+
+
+def test_fixed_drivers_are_numbers_by_name() -> None:
+    assert PlanSettings(set=("services=4000", "policies = 10")).fixed_drivers == {
+        "services": 4000.0,
+        "policies": 10.0,
+    }
