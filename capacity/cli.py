@@ -246,7 +246,9 @@ def simulate_command(out: Path, nodes: int | None, days: int | None, seed: int |
     """
     from capacity.simulate import SimulationSettings, simulate, write
 
-    given = {k: v for k, v in {"nodes": nodes, "days": days, "seed": seed}.items() if v is not None}
+    given: dict[str, Any] = {
+        k: v for k, v in {"nodes": nodes, "days": days, "seed": seed}.items() if v is not None
+    }
     write(simulate(SimulationSettings(**given)), out)
     _say(f"written: {out}")
 

@@ -27,6 +27,7 @@ FARTHEST: Final = 20.0
 _STEPS: Final = (1.0, 1.25, 1.5, 2.0, 3.0)
 # History from which growth may be told as dates, and how far beyond its own length it may reach
 MIN_HISTORY_DAYS: Final = 14.0
+LOOK_AHEAD: Final = 3.0
 _PER_NODE: Final = "endpoints_per_node"
 _DAY: Final = 86_400.0
 
@@ -42,14 +43,14 @@ class Growth:
     paths: Array | None
     note: str | None
 
-    def dates(self, nodes: Array, horizon: float) -> Array:
+    def dates(self, nodes: Array) -> Array:
         """Seconds after `start` at which each draw first has its node count; inf where never."""
         if self.paths is None:
             return np.full(len(nodes), np.inf)
         hit = self.paths >= nodes[:, None]
         first = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1.0, np.inf) * self.step
         first[nodes <= self.now] = 0.0
-        return np.where(first <= max(horizon, self.step * self.paths.shape[1]), first, np.inf)
+        return np.asarray(first)
 
     def at(self, seconds: float) -> Array | None:
         """Drawn node counts at a time after `start`."""
@@ -71,17 +72,18 @@ def grow(drivers: pl.DataFrame, settings: PlanSettings) -> Growth:
     seconds = np.median(np.diff(times.dt.epoch("s").to_numpy())) if len(times) > 1 else _DAY
     span = (times[-1] - times[0]).total_seconds() / _DAY
     if span < MIN_HISTORY_DAYS:
-        note = (
+        note: str | None = (
             f"history spans {span:.2g} days; dates need {MIN_HISTORY_DAYS:g} or more, so only "
             "node counts are told"
         )
         return Growth(now, largest, start, float(seconds), None, note)
-    # As far as the user looks, and no farther than three times the history
-    ahead = max(settings.horizon_seconds, 0) + 0.0
-    steps = int(np.ceil(min(max(ahead, _DAY), 3 * span * _DAY) / seconds))
+    steps = int(np.ceil(LOOK_AHEAD * span * _DAY / seconds))
     note = None
-    if ahead > 3 * span * _DAY:
-        note = f"horizon {settings.horizon} is cut to three times the history ({3 * span:.0f}d)"
+    if settings.horizon_seconds > LOOK_AHEAD * span * _DAY:
+        note = (
+            f"horizon {settings.horizon} is longer than {LOOK_AHEAD:g} times the history; growth "
+            f"is told for {LOOK_AHEAD * span:.0f} days only"
+        )
     model = NodeGrowth(draws=DRAWS, seed=settings.seed).fit(None, nodes)
     return Growth(now, largest, start, float(seconds), model.paths(steps), note)
 
@@ -178,7 +180,7 @@ def _crossing(counts: Array, draws: Array, index: Any, limit: float) -> Array:
     low, high = draws[rows, left], draws[rows, index]
     step = np.where(high > low, (limit - low) / np.where(high > low, high - low, 1), 0)
     found = counts[left] + np.clip(step, 0, 1) * (counts[index] - counts[left])
-    return np.where(index < 0, np.inf, found)
+    return np.asarray(np.where(index < 0, np.inf, found))
 
 
 def fit_quantity(
@@ -307,7 +309,7 @@ def forecast_rows(
         wanted = fitted.counts[fitted.counts <= 2 * wanted.max()]
     columns = fitted.draws[:, np.searchsorted(fitted.counts, wanted)]
     q = np.quantile(columns, [0.05, 0.5, 0.95, 0.99], axis=0)
-    dates = [_median_date(growth, n, settings) for n in wanted]
+    dates = [_median_date(growth, n) for n in wanted]
     rows = {
         **{k: fitted.limit[k] for k in ("cluster", "component", "subject", "quantity", "unit")},
         "statistic": STATISTIC,
@@ -328,8 +330,8 @@ def forecast_rows(
 STATISTIC: Final = "worst node, peak of each step"
 
 
-def _median_date(growth: Growth, nodes: float, settings: PlanSettings) -> Any:
-    seconds = growth.dates(np.full(DRAWS, nodes), settings.horizon_seconds)
+def _median_date(growth: Growth, nodes: float) -> Any:
+    seconds = growth.dates(np.full(DRAWS, nodes))
     return _date(growth, float(np.median(seconds)))
 
 
@@ -341,7 +343,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
     """Give one row of table exhaustion (rank 0: plan.py ranks them)."""
     limit = fitted.limit
     runs_out = fitted.runs_out()
-    seconds = growth.dates(runs_out, settings.horizon_seconds)
+    seconds = growth.dates(runs_out)
     asked = max(settings.nodes, default=0)
     within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
     probability = float(within.mean()) if growth.paths is not None or asked else None

@@ -129,7 +129,7 @@ def fact_rows(table: str, version: str | None, match: str) -> pl.DataFrame:
         "metrics": facts.metrics,
         "limits": facts.limits,
     }
-    frame = whole[table]() if table in whole else by_version[table](version)
+    frame: pl.DataFrame = whole[table]() if table in whole else by_version[table](version)
     found = frame.filter(pl.col(frame.columns[0]).str.contains(match, literal=True))
     if found.is_empty():
         raise FactError(f"no {table} with {match!r} in Cilium {version or 'any version'}")

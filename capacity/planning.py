@@ -288,7 +288,7 @@ def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: P
 
 
 def _evidence(settings: PlanSettings, driven: pl.DataFrame) -> str:
-    first, last = driven["time"].min(), driven["time"].max()
+    first, last = driven["time"][0], driven["time"][-1]
     return f"history {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {len(driven)} steps"
 
 

@@ -223,9 +223,11 @@ def _map_cost(
 
     def cost(size: float) -> float:
         known = (fact["type"], fact["key_size"], fact["value_size"], int(size))
-        more = {"flags": flags, "entries": int(min(need, size)), "cpus": 1}
-        charged = charged_bytes(*known, **more)
-        return float(memlock_bytes(*known, **more) if charged is None else charged)
+        held = int(min(need, size))
+        charged = charged_bytes(*known, flags=flags, entries=held, cpus=1)
+        if charged is None:
+            return float(memlock_bytes(*known, flags=flags, entries=held, cpus=1))
+        return float(charged)
 
     return count * (cost(row["target"]) - cost(row["current"]))
 

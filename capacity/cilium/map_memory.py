@@ -289,8 +289,7 @@ def _release(kernel: str) -> _Release:
 def _constants(release: _Release) -> _Constants:
     """Constants of facts/kernel.csv that hold in a release: later rows replace earlier ones."""
     text = files("capacity.facts").joinpath("kernel.csv").read_text("utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines())]
-    rows.sort(key=lambda row: _release(row["kernel_since"]))
+    rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: _release(row["kernel_since"]))
     return {
         row["constant"]: int(row["value"])
         for row in rows

@@ -7,4 +7,6 @@ from typing import Any, Final
 from capacity.models.growth import NodeGrowth
 from capacity.models.linear_drivers import LinearDrivers
 
+__all__ = ["MODELS", "LinearDrivers", "NodeGrowth"]
+
 MODELS: Final[dict[str, type[Any]]] = {"linear_drivers": LinearDrivers, "growth": NodeGrowth}

@@ -64,7 +64,7 @@ def write(simulation: Simulation, folder: Path) -> Path:
                 folder.rename(Path(place) / "old")
             fresh.rename(folder)
     except OSError as error:
-        raise SettingsError(f"out: cannot write {folder}: {error.strerror}") from error
+        raise SettingsError(f"out: cannot write {folder}: {error.strerror or error}") from error
     return folder
 
 

@@ -237,7 +237,8 @@ def ipcache(pods: npt.ArrayLike, nodes: npt.ArrayLike) -> Array:
 
     cilium/cilium v1.17 pkg/node/manager/manager.go (node, router and health address).
     """
-    return np.asarray(pods, float) + IPCACHE[1] * np.asarray(nodes, float) + IPCACHE[0]
+    base, each = IPCACHE
+    return np.asarray(np.asarray(pods, float) + each * np.asarray(nodes, float) + base)
 
 
 def policy_rows(identities: Array, policies: Array) -> Array:

@@ -182,7 +182,7 @@ def _entries(
     cluster: Cluster, counts: dict[str, Array], rng: np.random.Generator
 ) -> dict[str, Array]:
     """Entries of each map on each node, (t, m)."""
-    out = {name: counts[name] for name in ("ipcache", "tunnel_map", *laws.LB_MAPS)}
+    out: dict[str, Any] = {name: counts[name] for name in ("ipcache", "tunnel_map", *laws.LB_MAPS)}
     out["lxc"] = cluster.pods + 3.0
     out["cilium_policy_*"] = np.round(cluster.agents.worst * counts["policy_worst"])
     limits = laws.map_limits(cluster.settings)
@@ -192,7 +192,7 @@ def _entries(
         jitter = np.exp(laws.CONNECTION_NOISE * noise * rng.normal(size=shape))
         value = kind.median * busy * week(cluster.times, laws.WEEK)[:, None] * jitter
         # These maps evict their oldest entries instead of growing past their size
-        out[kind.map] = np.asarray(np.minimum(np.round(value), limits[kind.map]), float)
+        out[kind.map] = np.minimum(np.round(value), limits[kind.map])
     return out
 
 

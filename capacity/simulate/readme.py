@@ -56,8 +56,8 @@ def text(settings: SimulationSettings, truth: Mapping[str, Any], sizes: Mapping[
     """
     parts = [
         _HEAD,
-        f"Made by `{command(settings)}`, seed {settings.seed}; the same settings give the same "
-        "files.",
+        f"Made by `{command(settings)}` (DIR: this folder), seed {settings.seed}. Equal settings "
+        "give\nequal files; running the command again replaces the folder, this file included.",
         "## Where limits are reached",
         _table(
             ("component", "subject", "statistic", "limit", "unit", "nodes", "date"),

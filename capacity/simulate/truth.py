@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
-
 from capacity.simulate import laws
 from capacity.simulate.settings import SimulationSettings
 from capacity.units import parse_bytes
@@ -20,7 +19,7 @@ IDENTITIES: Final = 65_280
 SERVICE_IDS: Final = 65_535
 # Node counts looked at, as multiples of the present one
 _FARTHEST: Final = 100
-
+# Seconds ahead, beyond which no date is told
 _FAR: Final = 100 * 365 * 86_400.0
 
 _Law = Callable[[int], float]

@@ -1,0 +1,188 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from capacity import shipped
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "capacity", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "COLUMNS": "160", **environment},
+    )  # fmt: skip
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The error of a call that failed as it should: exit 2, one line, no traceback."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if "error:" in line.lower()]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+LAB = str(shipped.path("data", "lab"))
+
+
+def test_the_demo_says_that_it_is_one_and_never_fails_a_pipeline(tmp_path: Path) -> None:
+    done = run("plan", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stderr
+    assert "What breaks first" in done.stdout
+    assert "What to set today" in done.stdout
+
+
+def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:
+    done = run("plan", LAB, "-o", "json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert told["schema"] == "capacity.outcome/1"
+    assert told["verdict"] in {"fits", "short"}
+    assert done.returncode == {"fits": 0, "short": 1}[told["verdict"]]
+    assert set(told) == {
+        "schema", "cluster", "settings", "verdict", "headline", "first_limit", "findings",
+        "recommendations", "coverage", "warnings", "versions",
+    }  # fmt: skip
+    assert {"resource", "kind", "nodes", "date", "quantile"} <= set(told["first_limit"])
+
+
+def test_out_holds_everything_and_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        done = run("plan", LAB, "--nodes", "500", "--out", name, cwd=tmp_path)
+        assert done.returncode in (0, 1), done.stderr
+    first, second = tmp_path / "a", tmp_path / "b"
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert {"outcome.json", "report.html", "manifests/helm-values.yaml"} <= set(map(str, files))
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+    assert pl.read_parquet(first / "tables/exhaustion.parquet")["rank"][0] == 1
+    assert yaml.safe_load((first / "manifests/helm-values.yaml").read_text())
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = run("plan", LAB, "--out", "x", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "would read" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    assert "nowhere" in one_line(run("plan", "nowhere", cwd=tmp_path))
+
+
+def test_an_empty_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.prom").touch()
+    assert "empty.prom" in one_line(run("plan", "empty.prom", cwd=tmp_path))
+
+
+def test_a_truncated_json_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"status":"success","data":{"resultType":"matrix","res')
+    assert "cut.json" in one_line(run("plan", "cut.json", cwd=tmp_path))
+
+
+def test_nodes_that_are_no_number_are_one_line(tmp_path: Path) -> None:
+    assert "abc" in one_line(run("plan", "--nodes", "abc", cwd=tmp_path))
+
+
+def test_an_unknown_version_is_one_line_that_names_the_known_ones(tmp_path: Path) -> None:
+    line = one_line(run("plan", LAB, "--cilium", "9.99", cwd=tmp_path))
+    assert "9.99" in line
+    assert "1.17" in line
+
+
+def test_a_prometheus_that_is_down_is_one_line_without_its_secrets(tmp_path: Path) -> None:
+    line = one_line(run("plan", "http://me:s3cret@127.0.0.1:9/x", cwd=tmp_path))
+    assert "127.0.0.1:9" in line
+    assert "s3cret" not in line
+
+
+def test_broken_parts_are_counted_and_the_rest_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for file in Path(LAB).rglob("*.prom.gz"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "2026-11-23T23-39-01Z_broken.prom").write_text(
+        "cilium_endpoint 3\ncilium_endpoint{node= 4\n"
+    )
+    (folder / "policy.yaml").write_text("kind: CiliumNetworkPolicy\nspec: [\n")
+    done = run("plan", "export", cwd=tmp_path)
+    assert done.returncode in (0, 1), done.stderr
+    assert "broken.prom" in done.stderr
+    assert "policy.yaml" in done.stderr
+
+
+def test_a_policy_with_a_syntax_error_alone_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("kind: CiliumNetworkPolicy\nspec: [\n")
+    line = one_line(run("plan", LAB, "--inventory", "policy.yaml", cwd=tmp_path))
+    assert "policy.yaml" in line
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("keep")
+    line = one_line(run("plan", LAB, "--out", "precious", cwd=tmp_path))
+    assert "precious" in line
+    assert [p.name for p in tmp_path.rglob("*")] == ["precious", "file"]
+
+
+def test_a_failing_plan_leaves_no_output_behind(tmp_path: Path) -> None:
+    one_line(run("plan", "nowhere", "--out", "x", cwd=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_no_half_output(tmp_path: Path, how: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "capacity", "plan", LAB, "--out", "x"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".x-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.wait(30)
+    assert not (tmp_path / "x").exists()
+    done = run("plan", LAB, "--out", "x", cwd=tmp_path)
+    assert done.returncode in (0, 1)
+    assert (tmp_path / "x" / "outcome.json").exists()
+
+
+@pytest.mark.parametrize("table", ["maps", "options", "metrics", "limits", "quantities", "sources"])
+def test_facts_are_printed_in_every_form(table: str, tmp_path: Path) -> None:
+    rows = json.loads(run("facts", table, "-o", "json", cwd=tmp_path).stdout)
+    assert rows
+    assert run("facts", table, cwd=tmp_path).returncode == 0
+
+
+def test_sizes_are_the_agents_own(tmp_path: Path) -> None:
+    done = run("sizes", "--memory", "30Gi", "--cilium", "1.17", "-o", "json", cwd=tmp_path)
+    sizes = {row["option"]: row["entries"] for row in json.loads(done.stdout)}
+    assert sizes["bpf-ct-global-tcp-max"] == 282563
+    assert sizes["bpf-sock-rev-map-max"] == 141281
+
+
+def test_sizes_that_the_agent_refuses_exit_1(tmp_path: Path) -> None:
+    arguments = [f"--set={name}" for name in ("bpf-nat-global-max=800000",
+                 "bpf-ct-global-tcp-max=524288", "bpf-ct-global-any-max=262144")]  # fmt: skip
+    done = run("sizes", "--memory", "30Gi", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "786432" in done.stderr.replace(",", "")
+
+
+def test_read_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
+    told = json.loads(run("read", LAB, "-o", "json", cwd=tmp_path).stdout)
+    assert set(told) == {"sources", "metrics", "inventory", "coverage"}
+    assert {"present", "missing"} == {row["status"] for row in told["coverage"]}

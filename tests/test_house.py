@@ -1,0 +1,107 @@
+"""House rules that no tool checks by itself."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import capacity
+from capacity import errors
+from capacity.cli import cli
+from capacity.settings import PlanSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "capacity").rglob("*.py"))
+
+
+def test_public_names_are_there_and_no_others() -> None:
+    assert sorted(dir(capacity)) == sorted(capacity.__all__)
+    for name in capacity.__all__:
+        assert getattr(capacity, name) is not None
+
+
+def test_the_function_plan_is_not_hidden_by_a_module() -> None:
+    code = "import capacity, capacity.planning, capacity.cli; assert callable(capacity.plan)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_errors_are_one_tree_and_each_is_a_builtin_too() -> None:
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
+    for kind in classes:
+        assert issubclass(kind, errors.CapacityError)
+        assert kind.__name__ in (errors.__doc__ or "")
+        if kind is not errors.CapacityError:
+            assert len(kind.__mro__) > 4
+
+
+def test_the_layers_hold() -> None:
+    found = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout
+
+
+def test_help_comes_quickly_since_heavy_rooms_are_loaded_late() -> None:
+    code = (
+        "import sys, capacity.cli\n"
+        "heavy = {'polars', 'sklearn', 'plotly', 'papermill', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "assert heavy <= {'polars'}, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    timings = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "capacity", "--help"], check=True, capture_output=True
+        )
+        timings.append(time.perf_counter() - start)
+    # The aim is 0.5 s on a quiet machine; the bound leaves room for a busy one
+    assert min(timings) < 2.0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_module_has_a_forbidden_name_or_swallows_errors(path: Path) -> None:
+    assert path.stem not in {"utils", "common", "helpers", "core", "base", "manager"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{path}: bare except"
+            assert getattr(node.type, "id", "") not in {"Exception", "BaseException"}, path
+        assert not isinstance(node, ast.Assert), f"{path}: assert checks no input"
+
+
+def test_every_option_of_plan_is_a_field_of_the_settings() -> None:
+    options = {p.name for p in cli.commands["plan"].params} - {"out", "output", "dry_run"}
+    assert options == {field.name for field in dataclasses.fields(PlanSettings)}
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_shows_examples(name: str) -> None:
+    assert "Examples:" in (cli.commands[name].help or "")
+
+
+def test_no_machine_path_or_registry_host_is_in_the_tree() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    words = ["/" + "work/", "/" + "farm/", "pypi" + ".org", "python" + "hosted"]
+    for name in tracked.stdout.split():
+        file = ROOT / name
+        if file.suffix in {".py", ".md", ".toml", ".csv", ".ipynb", ".yaml", ".json", ""}:
+            text = file.read_text(encoding="utf-8", errors="ignore") if file.is_file() else ""
+            assert not [w for w in words if w in text], name
+
+
+def test_the_version_is_told_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
