@@ -26,11 +26,11 @@ _INVENTORY: Final = {
 }
 
 
-def coverage(observations: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+def coverage(steps: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """Give table coverage: metrics and inventory tables wanted, and how to get those missing."""
     told = {
         (component, quantity)
-        for component, quantity in observations.select("component", "quantity").unique().iter_rows()
+        for component, quantity in steps.select("component", "quantity").unique().iter_rows()
     }
     rows = []
     for component, quantity, metric in (

@@ -249,6 +249,8 @@ def _fit_row(
 ) -> dict[str, Any]:
     parts = [f"{model.intercept_:.4g}"]
     for name, cost, fixed in zip(names, model.coef_, model.fixed or (), strict=True):
+        if cost == 0:
+            continue
         parts.append(f"{cost:.4g} x {name}" + ("" if np.isnan(fixed) else " (by Cilium's code)"))
     error, coverage = _backtest(model, names, rows)
     return {
@@ -279,19 +281,14 @@ def _backtest(
     return float(error), float(np.mean((low <= truth) & (truth <= high)))
 
 
-def worst_by_time(observations: pl.DataFrame, limit: dict[str, Any]) -> pl.DataFrame:
+def worst_by_time(steps: pl.DataFrame, limit: dict[str, Any]) -> pl.DataFrame:
     """Give time and value: the largest value over nodes at each step, never the mean."""
-    return (
-        observations.filter(
-            pl.col("component") == limit["component"],
-            pl.col("subject").eq_missing(pl.lit(limit["subject"], pl.String)),
-            pl.col("quantity") == limit["quantity"],
-            pl.col("cluster") == limit["cluster"],
-        )
-        .group_by("time")
-        .agg(pl.col("value").max())
-        .sort("time")
-    )
+    return steps.filter(
+        pl.col("component") == limit["component"],
+        pl.col("subject").eq_missing(pl.lit(limit["subject"], pl.String)),
+        pl.col("quantity") == limit["quantity"],
+        pl.col("cluster") == limit["cluster"],
+    ).select("time", value="largest")
 
 
 def forecast_rows(

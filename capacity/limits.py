@@ -23,22 +23,22 @@ _PODS: Final = {"agent": "resources", "operator": "operator.resources"}
 
 
 def limits(
-    observations: pl.DataFrame, inventory: Inventory, settings: PlanSettings, version: str
+    steps: pl.DataFrame, inventory: Inventory, settings: PlanSettings, version: str
 ) -> pl.DataFrame:
     """Give table limits of all clusters in the observations.
 
     Parameters
     ----------
-    observations
-        Table observations.
+    steps
+        Table steps.
     inventory
         Options and node memory, where no metric tells a size.
     version
         Cilium minor version, e.g. ``1.17``.
     """
     rows: list[dict[str, Any]] = []
-    for cluster in observations["cluster"].unique().sort():
-        own = observations.filter(pl.col("cluster") == cluster)
+    for cluster in steps["cluster"].unique().sort():
+        own = steps.filter(pl.col("cluster") == cluster)
         rows += _maps(cluster, own, inventory, settings, version)
         rows += _hard(cluster, own, version)
         rows += _pods(cluster, own)
@@ -53,17 +53,17 @@ def _row(cluster: str, component: str, subject: str | None, quantity: str, **mor
 
 def _maps(
     cluster: str,
-    observations: pl.DataFrame,
+    steps: pl.DataFrame,
     inventory: Inventory,
     settings: PlanSettings,
     version: str,
 ) -> list[dict[str, Any]]:
     used = pl.col("quantity").is_in(["map_pressure", "map_entries"])
-    reported = dict(map_sizes(observations).select("subject", "max_entries").iter_rows())
+    reported = dict(map_sizes(steps).select("subject", "max_entries").iter_rows())
     sizing = configured_sizes(inventory, settings, version)
     shapes = {row["map"]: row for row in facts.maps(version).iter_rows(named=True)}
     out = []
-    for subject in observations.filter(used)["subject"].drop_nulls().unique().sort():
+    for subject in steps.filter(used)["subject"].drop_nulls().unique().sort():
         fact = shapes.get(facts.map_of_label(subject, version) or "")
         size, source = _size(fact, reported.get(subject), sizing, version)
         out.append(
@@ -142,10 +142,10 @@ def _ratio(inventory: Inventory, version: str) -> float:
         raise SettingsError(f"option {name}: {text!r} is not a number of 0…1") from None
 
 
-def _hard(cluster: str, observations: pl.DataFrame, version: str) -> list[dict[str, Any]]:
+def _hard(cluster: str, steps: pl.DataFrame, version: str) -> list[dict[str, Any]]:
     """Limits that no setting moves and whose use a metric or map tells."""
     known = {row["limit"]: row for row in facts.limits(version).iter_rows(named=True)}
-    quantities = set(observations["quantity"].unique())
+    quantities = set(steps["quantity"].unique())
     out = []
     for limit, quantity in (("service-ids", "service_ids"), ("cluster-identities", "identities")):
         fact = known.get(limit)
@@ -160,9 +160,9 @@ def _hard(cluster: str, observations: pl.DataFrame, version: str) -> list[dict[s
     return out
 
 
-def _pods(cluster: str, observations: pl.DataFrame) -> list[dict[str, Any]]:
+def _pods(cluster: str, steps: pl.DataFrame) -> list[dict[str, Any]]:
     out = []
-    told = {(c, q) for c, q in observations.select("component", "quantity").unique().iter_rows()}
+    told = {(c, q) for c, q in steps.select("component", "quantity").unique().iter_rows()}
     for component, prefix in _PODS.items():
         for quantity, unit, resource in (
             ("memory", "byte", "memory"),
@@ -170,9 +170,9 @@ def _pods(cluster: str, observations: pl.DataFrame) -> list[dict[str, Any]]:
         ):
             if (component, quantity) not in told:
                 continue
-            bounds = observations.filter(
+            bounds = steps.filter(
                 pl.col("component") == component, pl.col("quantity") == f"{resource}_limit"
-            )["value"]
+            )["smallest"]
             found = not bounds.is_empty()
             out.append(
                 _row(

@@ -18,32 +18,32 @@ _KERNEL = "6.18"
 
 
 def maps(
-    observations: pl.DataFrame, limits: pl.DataFrame, inventory: Inventory, version: str
+    steps: pl.DataFrame, limits: pl.DataFrame, inventory: Inventory, version: str
 ) -> pl.DataFrame:
     """Give table maps: from bpftool where the inventory has it, else from facts and formulas.
 
     Parameters
     ----------
-    observations
-        Table observations: entries by map.
+    steps
+        Table steps: entries by map.
     limits
         Table limits: sizes by map.
     """
-    used = entries_by_map(observations, version)
+    used = entries_by_map(steps, version)
     rows = (
         _from_bpftool(inventory.bpf_maps, used, limits)
         if not inventory.bpf_maps.is_empty()
-        else _from_facts(limits, used, observations, version)
+        else _from_facts(limits, used, steps, version)
     )
     frame = pl.DataFrame(rows, schema=MAPS.schema)
     return check(frame.sort("memlock", "map", descending=[True, False], nulls_last=True), MAPS)
 
 
-def entries_by_map(observations: pl.DataFrame, version: str) -> dict[str, int]:
+def entries_by_map(steps: pl.DataFrame, version: str) -> dict[str, int]:
     """Give pinned map name → largest number of entries on any node at the newest step."""
-    rows = observations.filter(pl.col("quantity") == "map_entries")
+    rows = steps.filter(pl.col("quantity") == "map_entries")
     newest = rows.filter(pl.col("time") == pl.col("time").max().over("subject"))
-    found = newest.group_by("subject").agg(pl.col("value").max()).iter_rows()
+    found = newest.group_by("subject").agg(pl.col("largest").max()).iter_rows()
     named = ((facts.map_of_label(label, version), value) for label, value in found)
     return {name: round(value) for name, value in named if name is not None}
 
@@ -89,10 +89,10 @@ def _charged(row: dict[str, Any], flags: int, entries: int | None) -> int | None
 
 
 def _from_facts(
-    limits: pl.DataFrame, used: dict[str, int], observations: pl.DataFrame, version: str
+    limits: pl.DataFrame, used: dict[str, int], steps: pl.DataFrame, version: str
 ) -> list[dict[str, Any]]:
     shapes = {row["map"]: row for row in facts.maps(version).iter_rows(named=True)}
-    held = observations.filter(pl.col("quantity") == "endpoints")["value"].max()
+    held = steps.filter(pl.col("quantity") == "endpoints")["largest"].max()
     rows = []
     for limit in limits.filter(pl.col("component") == "map").iter_rows(named=True):
         name = facts.map_of_label(limit["subject"], version)

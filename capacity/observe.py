@@ -13,7 +13,7 @@ import polars as pl
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
-from capacity.tables import DRIVERS, OBSERVATIONS, TIME, check
+from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
 
 # A step grid never has more steps than this: charts and fits gain nothing from more.
 MAX_STEPS: Final = 240
@@ -41,24 +41,47 @@ def observe(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
         Table observations. Map sizes and pressure come as `map_max_entries`, `map_pressure` and,
         where both are known, `map_entries` (their product, rounded).
     """
-    rules = derivations.observed()
-    wanted = metrics.series.join(rules, on="metric", how="inner")
-    wanted = wanted.filter(_where_holds()).with_columns(
-        node=_node_key(), subject=_subject(), pod=pl.col("pod")
+    wanted = (
+        metrics.series.join(derivations.observed(), on="metric", how="inner")
+        .filter(_where_holds())
+        .with_columns(node=_node_key(), subject=_subject())
     )
-    rows = metrics.samples.join(wanted, on="series", how="inner").sort("series", "time")
+    # Many series may tell of one target (replicas, restarts): numbers group faster than names
+    targets = wanted.select(_TARGET).unique(maintain_order=True).with_row_index("target")
+    keyed = wanted.join(targets, on=_TARGET, how="left", nulls_equal=True)
+    rows = metrics.samples.join(keyed.select("series", "target", "kind", "scale"), on="series")
     rows = pl.concat([_gauges(rows), _rates(rows)])
     width = step or grid_step(rows["time"].unique())
-    every = f"{round(width * 1000)}ms"
-    rows = rows.group_by(
-        pl.col("time").dt.truncate(every),
-        *("cluster", "node", "component", "subject", "quantity"),
-        maintain_order=True,
-    ).agg(pl.col("value").max(), pl.col("pod").last(), pl.col("metric").first().alias("series"))
-    rows = pl.concat([_with_entries(rows), rows], how="diagonal")
-    rows = pl.concat([rows, *_memory(rows), *_cluster_wide(rows)], how="diagonal")
-    keys = ["quantity", "component", "subject", "cluster", "node", "time"]
-    return check(rows.select(OBSERVATIONS.schema.names()).sort(keys), OBSERVATIONS)
+    peaks = rows.group_by(
+        pl.col("time").dt.truncate(f"{round(width * 1000)}ms"), pl.col("target")
+    ).agg(pl.col("value").max())
+    named = keyed.group_by("target").agg(series=pl.col("metric").first())
+    told = peaks.join(targets, on="target").join(named, on="target").drop("target")
+    told = pl.concat([told, _with_entries(told)], how="diagonal")
+    told = pl.concat([told, *_memory(told), *_cluster_wide(told)], how="diagonal")
+    order = ["quantity", "component", "subject", "cluster", "node", "time"]
+    return check(told.select(OBSERVATIONS.schema.names()).sort(order), OBSERVATIONS)
+
+
+_TARGET: Final = ["cluster", "node", "component", "subject", "quantity"]
+
+
+def by_step(observations: pl.DataFrame) -> pl.DataFrame:
+    """Give table steps: each quantity at each step over all nodes, with the worst node's name."""
+    frame = (
+        observations.sort("node", nulls_last=True)
+        .group_by("time", "cluster", "component", "subject", "quantity")
+        .agg(
+            largest=pl.col("value").max(),
+            smallest=pl.col("value").min(),
+            mean=pl.col("value").mean(),
+            nodes=pl.col("node").n_unique().cast(pl.Int64),
+            worst_node=pl.col("node").get(pl.col("value").arg_max()),
+            series=pl.col("series").first(),
+        )
+    )
+    order = ["cluster", "component", "quantity", "subject", "time"]
+    return check(frame.sort(order, nulls_last=True), STEPS)
 
 
 def grid_step(times: pl.Series) -> float:
@@ -107,18 +130,20 @@ def _subject() -> pl.Expr:
 
 
 def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("kind") == "gauge").with_columns(
-        value=pl.col("value") * pl.col("scale")
+    return rows.filter(pl.col("kind") == "gauge").select(
+        "time", "target", value=pl.col("value") * pl.col("scale")
     )
 
 
 def _rates(rows: pl.DataFrame) -> pl.DataFrame:
     """Give counter rates; after a reset the counter's value is the increase (Prometheus rate())."""
-    before = pl.col("value").shift().over("series")
-    seconds = pl.col("time").diff().over("series").dt.total_milliseconds() / 1000
+    same = pl.col("series") == pl.col("series").shift()
+    before = pl.when(same).then(pl.col("value").shift())
+    seconds = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds() / 1000)
     increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
     return (
         rows.filter(pl.col("kind") == "counter")
+        .sort("series", "time")
         .with_columns(
             value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),
             gap=seconds / seconds.median().over("series"),
@@ -126,14 +151,16 @@ def _rates(rows: pl.DataFrame) -> pl.DataFrame:
         )
         # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
         .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
-        .drop("gap", "first")
+        .select("time", "target", "value")
     )
 
 
 def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:
     """Give map_entries = pressure × max_entries, where the agent tells both."""
-    sizes = map_sizes(rows)
     pressure = rows.filter(pl.col("quantity") == "map_pressure")
+    if pressure.is_empty():
+        return pressure
+    sizes = map_sizes(by_step(rows))
     joined = pressure.join(sizes, on=["cluster", "subject"], how="inner")
     return joined.with_columns(
         quantity=pl.lit("map_entries"), value=(pl.col("value") * pl.col("max_entries")).round()
@@ -206,12 +233,11 @@ def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -
         value=pl.col("nodes") * addresses,
         series=pl.lit(f"inventory: nodes x {addresses:.3g} addresses"),
         node=pl.lit(None, pl.String),
-        pod=pl.lit(None, pl.String),
     )
     return check(rows, OBSERVATIONS)
 
 
-def map_sizes(rows: pl.DataFrame) -> pl.DataFrame:
+def map_sizes(steps: pl.DataFrame) -> pl.DataFrame:
     """Give max_entries by cluster and pressure label, from cilium_bpf_map_capacity.
 
     The metric has a series for each map that differs from the group `default`, one for all policy
@@ -220,8 +246,8 @@ def map_sizes(rows: pl.DataFrame) -> pl.DataFrame:
 
     Parameters
     ----------
-    rows
-        Frame with cluster, subject, quantity, value.
+    steps
+        Table steps.
 
     Returns
     -------
@@ -229,12 +255,12 @@ def map_sizes(rows: pl.DataFrame) -> pl.DataFrame:
         Columns cluster, subject (as in map_pressure), max_entries.
     """
     groups = (
-        rows.filter(pl.col("quantity") == "map_max_entries")
+        steps.filter(pl.col("quantity") == "map_max_entries")
         .group_by("cluster", "subject")
-        .agg(max_entries=pl.col("value").min())
+        .agg(max_entries=pl.col("smallest").min())
     )
     used = pl.col("quantity").is_in(["map_pressure", "map_entries"])
-    subjects = rows.filter(used).select("cluster", "subject")
+    subjects = steps.filter(used).select("cluster", "subject")
     policy = pl.col("subject").str.contains(r"^(cilium_)?policy_")
     kept_prefix = pl.col("subject").str.starts_with("cilium_")
     named = (
@@ -257,7 +283,7 @@ def map_sizes(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def drivers(observations: pl.DataFrame) -> pl.DataFrame:
+def drivers(steps: pl.DataFrame) -> pl.DataFrame:
     """Give what the cluster was like at each step.
 
     `nodes` is what the agents know (cilium_nodes_all_num), else the number of agents that report.
@@ -265,19 +291,22 @@ def drivers(observations: pl.DataFrame) -> pl.DataFrame:
     is told from the ipcache, which holds every pod address of the cluster, less the addresses of
     nodes. Unknown stays null.
 
+    Parameters
+    ----------
+    steps
+        Table steps.
+
     Returns
     -------
     DataFrame
         Table drivers, sorted by cluster and time.
     """
     keys = ["time", "cluster"]
-    agents = (
-        observations.filter(pl.col("quantity") == "endpoints")
-        .group_by(keys)
-        .agg(reporting=pl.col("node").n_unique(), endpoints_per_node=pl.col("value").mean())
+    agents = steps.filter(pl.col("quantity") == "endpoints").select(
+        *keys, reporting="nodes", endpoints_per_node="mean"
     )
-    table = observations.select(keys).unique()
-    for frame in (agents, *(_peak(observations, name) for name in _PEAKS)):
+    table = steps.select(keys).unique()
+    for frame in (agents, *(_peak(steps, name) for name in _PEAKS)):
         table = table.join(frame, on=keys, how="left")
     table = table.with_columns(nodes=pl.coalesce("nodes", pl.col("reporting").cast(pl.Float64)))
     known = pl.col("reporting") >= ENOUGH_AGENTS * pl.col("nodes")
@@ -325,9 +354,9 @@ _PEAKS: Final[dict[str, tuple[str, str | None]]] = {
 }
 
 
-def _peak(observations: pl.DataFrame, name: str) -> pl.DataFrame:
+def _peak(steps: pl.DataFrame, name: str) -> pl.DataFrame:
     quantity, subject = _PEAKS[name]
-    rows = observations.filter(pl.col("quantity") == quantity)
+    rows = steps.filter(pl.col("quantity") == quantity)
     if subject is not None:
         rows = rows.filter(pl.col("subject").str.contains(subject))
-    return rows.group_by("time", "cluster").agg(pl.col("value").max().alias(name))
+    return rows.group_by("time", "cluster").agg(pl.col("largest").max().alias(name))

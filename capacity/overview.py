@@ -14,7 +14,7 @@ from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
 from capacity.inventory import Inventory
-from capacity.observe import observe
+from capacity.observe import by_step, observe
 from capacity.planning import Plan, resource
 from capacity.units import format_bytes, parse_bytes
 
@@ -110,7 +110,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
         "sources": pl.concat([metrics.sources, inventory.sources]),
         "metrics": by_metric,
         "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
-        "coverage": coverage(observe(metrics), inventory),
+        "coverage": coverage(by_step(observe(metrics)), inventory),
     }
 
 

@@ -30,7 +30,7 @@ from capacity.inventory import Inventory
 from capacity.limits import limits
 from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
-from capacity.observe import drivers, from_inventory, observe
+from capacity.observe import by_step, drivers, from_inventory, observe
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -99,17 +99,17 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     metrics, inventory = _read(settings)
     version, version_note = detect_version(metrics, settings)
     say("observing", 0.3)
-    observations = observe(metrics)
-    cluster = _one_cluster(observations)
-    driven = _with_inventory(drivers(observations), inventory)
+    steps = by_step(observe(metrics))
+    cluster = _one_cluster(steps)
+    driven = _with_inventory(drivers(steps), inventory)
     node_map = (
         "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
     )
-    observations = pl.concat([observations, from_inventory(inventory, driven, node_map)])
-    bounds = limits(observations, inventory, settings, version)
+    steps = pl.concat([steps, by_step(from_inventory(inventory, driven, node_map))])
+    bounds = limits(steps, inventory, settings, version)
     say("fitting", 0.4)
     growth = grow(driven, settings)
-    fitted, gaps = _fit_all(bounds, observations, driven, growth, settings, say)
+    fitted, gaps = _fit_all(bounds, steps, driven, growth, settings, say)
     if not fitted:
         raise ModelError(
             f"nothing can be planned: {'; '.join(gaps) or 'no limited quantity found'}"
@@ -136,13 +136,13 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         recommendation=advice,
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         scenario=scenario_table(driven, growth, settings, cluster),
-        maps=maps(observations, bounds, inventory, version),
+        maps=maps(steps, bounds, inventory, version),
         fits=fits_table([item.fit for item in fitted]),
         limits=bounds,
         drivers=driven,
         growth=growth_table(driven, growth, settings),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
-        coverage=coverage(observations, inventory),
+        coverage=coverage(steps, inventory),
         sources=pl.concat([metrics.sources, inventory.sources]),
     )
 
@@ -185,8 +185,8 @@ def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str |
     return facts.LATEST, note
 
 
-def _one_cluster(observations: pl.DataFrame) -> str:
-    names = observations["cluster"].unique().sort().to_list()
+def _one_cluster(steps: pl.DataFrame) -> str:
+    names = steps["cluster"].unique().sort().to_list()
     if not names:
         raise ExportError(
             "no Cilium metrics found; wanted are cilium_bpf_map_pressure, cilium_nodes_all_num, "
@@ -216,7 +216,7 @@ def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
 def _fit_all(
     bounds: pl.DataFrame,
-    observations: pl.DataFrame,
+    steps: pl.DataFrame,
     driven: pl.DataFrame,
     growth: Growth,
     settings: PlanSettings,
@@ -227,7 +227,7 @@ def _fit_all(
         name = limit["subject"] or f"{limit['component']} {limit['quantity']}"
         say(f"fitting {name}", 0.4 + 0.5 * i / len(bounds))
         try:
-            observed = worst_by_time(observations, limit)
+            observed = worst_by_time(steps, limit)
             fitted.append(fit_quantity(limit, observed, driven, growth, settings))
         except ModelError as error:
             gaps.append(f"{name} is not planned: {error}")

@@ -241,10 +241,26 @@ OBSERVATIONS: Final = Table(
         Column("cluster", pl.String),
         Column("node", pl.String, nullable=True),
         Column("component", pl.String, "", "agent, operator, map"),
-        Column("pod", pl.String, nullable=True),
         Column("subject", pl.String, "", "map name, reason …", nullable=True),
         Column("quantity", pl.String, "", "key of facts/quantities.csv"),
         Column("value", pl.Float64, "of the quantity"),
+        Column("series", pl.String, "", "metric it came from"),
+    ),
+)
+STEPS: Final = Table(
+    "steps",
+    "one quantity at one time, over all nodes",
+    (
+        Column("time", TIME),
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("largest", pl.Float64, "of the quantity", "worst node"),
+        Column("smallest", pl.Float64, "of the quantity"),
+        Column("mean", pl.Float64, "of the quantity"),
+        Column("nodes", pl.Int64, "1", "nodes that report it"),
+        Column("worst_node", pl.String, "", "node of the largest value", nullable=True),
         Column("series", pl.String, "", "metric it came from"),
     ),
 )
@@ -448,6 +464,6 @@ COVERAGE: Final = Table(
 )
 TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, POLICIES, OPTIONS, BPF_MAPS,
-    OBSERVATIONS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, GROWTH, FORECAST, EXHAUSTION,
+    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, GROWTH, FORECAST, EXHAUSTION,
     RECOMMENDATION, COVERAGE,
 )  # fmt: skip

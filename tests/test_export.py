@@ -67,6 +67,8 @@ def test_a_table_names_its_missing_columns_and_wrong_types() -> None:
 
 def test_every_numeric_column_of_every_table_has_a_unit_or_is_a_key() -> None:
     rows = data_dictionary().filter(pl.col("type").str.contains("Int64|Float64"))
-    without = rows.filter(pl.col("unit") == "", ~pl.col("column").is_in(["flags", "port", "identity"]))
+    without = rows.filter(
+        pl.col("unit") == "", ~pl.col("column").is_in(["flags", "port", "identity"])
+    )
     assert without["column"].to_list() == []
     assert len({table.name for table in TABLES}) == len(TABLES)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.export import Metrics, build
-from capacity.observe import drivers, map_sizes, observe
+from capacity.observe import by_step, drivers, map_sizes, observe
 
 from .conftest import DAY, START
 
@@ -71,7 +71,7 @@ def test_the_smallest_map_over_nodes_counts(export: Export) -> None:
             (agent("cilium_bpf_map_pressure", "a", map_name="ct4_global"), [(0, 0.5)]),
         )
     )
-    assert map_sizes(seen)["max_entries"].to_list() == [131072.0]
+    assert map_sizes(by_step(seen))["max_entries"].to_list() == [131072.0]
 
 
 def test_an_absent_pressure_series_is_not_zero(export: Export) -> None:
@@ -95,12 +95,11 @@ def test_order_of_series_and_duplicate_scrapers_change_nothing(
 
     plain = made(list(range(6)), 1)
     assert made(order, replicas).equals(plain)
-    assert drivers(plain)["endpoints"].to_list() == [(25 + t) * 6.0 for t in range(4)]
+    assert drivers(by_step(plain))["endpoints"].to_list() == [(25 + t) * 6.0 for t in range(4)]
 
 
 def test_endpoints_come_from_the_ipcache_where_few_agents_report(export: Export) -> None:
-    told = drivers(
-        observe(
+    seen = observe(
             export(
                 (agent("cilium_nodes_all_num", "a"), [(0, 100.0)]),
                 (agent("cilium_endpoint", "a"), [(0, 20.0)]),
@@ -108,8 +107,8 @@ def test_endpoints_come_from_the_ipcache_where_few_agents_report(export: Export)
                 (agent("cilium_bpf_map_capacity", "a", map_group="cilium_ipcache"),
                  [(0, 512000.0)]),
             )
-        )
-    ).row(0, named=True)  # fmt: skip
+        )  # fmt: skip
+    told = drivers(by_step(seen)).row(0, named=True)
     assert told["endpoints"] == 0.005 * 512000 - 300
     assert told["endpoints_per_node"] == 20
     assert told["identities"] is None

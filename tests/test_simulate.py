@@ -2,9 +2,11 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -60,13 +62,9 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def nodes_where(made: Simulation, subject: str | None, statistic: str) -> int | None:
-    rows = [
-        row
-        for row in made.truth["exhaustion"]
-        if (row["subject"], row["statistic"]) == (subject, statistic)
-    ]
-    assert len(rows) == 1, f"{subject}, {statistic} is not told once"
+def nodes_where(made: Simulation, **key: str) -> int | None:
+    rows = [row for row in made.truth["exhaustion"] if key.items() <= row.items()]
+    assert len(rows) == 1, f"{key} is not told once"
     return rows[0]["nodes"]
 
 
@@ -302,25 +300,30 @@ def test_connections_follow_the_week_and_not_the_nodes(default: Simulation) -> N
 
 
 def test_memory_of_agents_is_spread_as_the_truth_says(default: Simulation) -> None:
-    memory = last(default.metrics.select("cilium_process_resident_memory_bytes"), default)["value"]
-    told = default.truth["now"]["agent_memory"]
+    told = default.truth["now"]["agent"]
+    rss = last(default.metrics.select("cilium_process_resident_memory_bytes"), default)
+    maps = last(default.metrics.select("cilium_bpf_maps_virtual_memory_max_bytes"), default)
+    both = rss.join(maps.select("node", maps="value"), on="node")
 
-    assert memory.median() == pytest.approx(told["median node"], rel=0.05)
-    assert memory.quantile(0.99) == pytest.approx(told["99th percentile of the nodes"], rel=0.03)
-    assert memory.max() == pytest.approx(told["worst node"], rel=0.03)
+    for quantity, memory in {
+        "memory_rss": both["value"],
+        "memory": both["value"] + both["maps"],
+    }.items():
+        assert memory.median() == pytest.approx(told[f"{quantity}, median node"], rel=0.05)
+        p99 = told[f"{quantity}, 99th percentile of the nodes"]
+        assert memory.quantile(0.99) == pytest.approx(p99, rel=0.03)
+        assert memory.max() == pytest.approx(told[f"{quantity}, worst node"], rel=0.03)
 
 
 def test_the_demo_runs_out_where_it_was_meant_to(default: Simulation) -> None:
     first = default.truth["exhaustion"][0]
-    mebi = default.truth["now"]["agent_memory"]["99th percentile of the nodes"] / 2**20
+    worst = {"component": "map", "statistic": "worst node"}
+    high = {"quantity": "memory", "statistic": "99th percentile of the nodes"}
 
     assert (first["subject"], first["nodes"]) == ("lb4_services_v2", 1477)
-    assert nodes_where(default, "cilium_policy_*", "worst node") == 1732
-    assert nodes_where(default, "ct4_global", "worst node") is None
-    assert mebi == pytest.approx(700, rel=0.03)
-    assert nodes_where(default, None, "99th percentile of the nodes") == pytest.approx(
-        1600, rel=0.03
-    )
+    assert nodes_where(default, subject="cilium_policy_*", **worst) == 1732
+    assert nodes_where(default, subject="ct4_global", **worst) is None
+    assert nodes_where(default, **high) == pytest.approx(1600, rel=0.03)
 
 
 def test_a_law_is_below_the_limit_one_node_before_and_at_it_there(default: Simulation) -> None:
@@ -408,11 +411,17 @@ def test_the_files_hold_what_the_simulation_holds(small: Simulation, tmp_path: P
     assert not list(tmp_path.glob("**/.simulate-*"))
 
 
-def test_the_package_reads_what_was_written(tmp_path: Path) -> None:
-    read = pytest.importorskip("capacity.load.kubernetes", reason="no reader of objects here")
+def _reader(name: str) -> Callable[[Path], Any]:
+    found = getattr(pytest.importorskip("capacity.load"), name, None)
+    if found is None:
+        pytest.skip(f"capacity.{name} is not part of this tree")
+    return found
+
+
+def test_the_package_reads_the_inventory_that_was_written(tmp_path: Path) -> None:
+    read_inventory = _reader("read_inventory")
     made = simulate(replace(SMALL, with_pods=True))
-    folder = write(made, tmp_path / "out")
-    found = read.read(folder / "inventory")
+    found = read_inventory(write(made, tmp_path / "out") / "inventory")
 
     for name, keys in {
         "nodes": ["node"],
@@ -423,6 +432,16 @@ def test_the_package_reads_what_was_written(tmp_path: Path) -> None:
         expected = getattr(made.inventory, name).sort(keys)
         assert getattr(found, name).sort(keys).equals(expected), name
     assert found.option("bpf-lb-map-max") == "65536"
+    assert found.sources["refused"].sum() == 0
+
+
+def test_the_package_reads_the_metrics_that_were_written(small: Simulation, tmp_path: Path) -> None:
+    found = _reader("read")(write(small, tmp_path / "out") / "metrics")
+
+    for metric in small.metrics.series["metric"].unique():
+        order = ["labels", "node", "pod", "map_name", "time"]
+        expected = small.metrics.select(metric).sort(order)
+        assert found.select(metric).sort(order).equals(expected), metric
 
 
 def test_an_earlier_simulation_is_replaced_and_nothing_else(
@@ -502,14 +521,12 @@ def test_hourly_steps_keep_the_rate_of_counters() -> None:
     assert rate.mean() == pytest.approx(base, rel=0.1)
 
 
-def test_the_demo_takes_less_than_three_seconds() -> None:
-    spent = []
-    for _ in range(2):
-        before = time.perf_counter()
-        simulate()
-        spent.append(time.perf_counter() - before)
+def test_the_demo_takes_less_than_three_seconds_of_cpu() -> None:
+    # CPU time: other tests that run at the same time do not count
+    before = time.process_time()
+    simulate()
 
-    assert min(spent) < 3
+    assert time.process_time() - before < 3
 
 
 def test_the_shipped_demo_is_what_the_defaults_give(default: Simulation) -> None:

@@ -95,15 +95,11 @@ class AgentCosts:
     Costs: least-squares slopes of rss_kib in recorded agent runs, one factor at a time (Cilium
     1.17.0-dev b095517e625e, Linux 6.18, scale/agent_scale.json). A policy row: 20 endpoints, 20 to
     240 policies, rows = 20 × pressure × 16,384. A node without its 3 ipcache entries (21.1 − 6.8).
-    A load-balancer entry: 17.5 KiB a service of 11 entries.
-    `garbage`: the recorded agent was idle; an agent under churn holds freed objects until the next
-    collection (GOGC=100 allows up to twice the live heap). Chosen, as are the CPU terms, so that
-    1,000 nodes come to about 700 MiB (99th percentile) and 0.2 cores, the order of
-    cilium/cilium PR 40227 (0.24 to 0.39 cores at 1,000 nodes).
+    A load-balancer entry: 17.5 KiB a service of 11 entries. CPU terms are chosen: about 0.2 cores
+    at 1,000 nodes, the order of cilium/cilium PR 40227 (0.24 to 0.39 cores at 1,000 nodes).
     """
 
     base_kib: float = 150 * 1024
-    garbage: float = 1.35
     endpoint_kib: float = 390.0
     identity_kib: float = 1.71
     ipcache_kib: float = 2.27
@@ -136,6 +132,21 @@ class OperatorCosts:
     base_cores: float = 0.01
     node_cores: float = 10 * 1.24e-3 / 86_400
     pod_cores: float = 10 * 3.69e-4 / 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class MapCosts:
+    """Memory of all BPF maps of a node [byte]: per entry of the dynamic TCP connection map, etc.
+
+    Recorded agent, maps_vm of scale/agent_scale.json: 158,097,208 B in all at 221,723 entries
+    (dynamic maps are most of it), 56 B an ipcache entry, 56 B a policy row, 640 B an endpoint.
+    Load-balancer maps do not move the metric there.
+    """
+
+    sized: int = 713
+    ipcache: int = 56
+    policy_row: int = 56
+    endpoint: int = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,7 @@ CLASSES: Final = (
     ("light", 0.5, (0.00, 0.02), (0.02, 0.08)),
 )
 AGENT: Final = AgentCosts()
+MAPS: Final = MapCosts()
 OPERATOR: Final = OperatorCosts()
 
 FORMULAS: Final[dict[str, str]] = {
@@ -193,11 +205,14 @@ FORMULAS: Final[dict[str, str]] = {
     f"{1 - CLASSES[0][1]:.0%} of the nodes; absent at or below 0.1 of the map",
     "connection maps": f"connections/s × lifetime, lognormal over nodes (σ {CONNECTION_SIGMA}), "
     f"weekly ±{WEEK:.0%}, no trend",
-    "agent memory_rss": f"base + {AGENT.garbage} × Σ cost × objects of the node + AR(1) noise, "
+    "agent memory_rss": "base + Σ cost × objects of the node + AR(1) noise, "
     f"less a dip of {AGENT.restart_dip:.0%} after a restart that heals with {MEMORY_DAYS:g} days",
+    "agent memory": "memory_rss + memory of BPF maps, which the kernel charges to the agent's pod",
+    "memory of BPF maps": f"{MAPS.sized}·max_entries of ct4_global + {MAPS.ipcache}·ipcache + "
+    f"{MAPS.policy_row}·policy rows + {MAPS.endpoint}·endpoints bytes",
     "agent cpu": f"{AGENT.base_cores} + {AGENT.pod_cores:g}·pods + {AGENT.identity_cores:g}·"
     f"identities cores, weekly ±{WEEK_CPU:.0%}",
-    "operator memory_rss": "base + Σ cost × objects of the cluster + AR(1) noise",
+    "operator memory": "base + Σ cost × objects of the cluster + AR(1) noise",
     "operator cpu": f"{OPERATOR.base_cores} + {OPERATOR.node_cores:.2g}·n + "
     f"{OPERATOR.pod_cores:.2g}·pods cores",
 }
@@ -256,8 +271,9 @@ def agent_memory_kib(counts: dict[str, Any], endpoints: Any, rows: Any) -> Any:
     endpoints, rows
         Endpoints of the node; policy-map rows of all of them. [1]
     """
-    objects = (
-        AGENT.endpoint_kib * endpoints
+    return (
+        AGENT.base_kib
+        + AGENT.endpoint_kib * endpoints
         + AGENT.identity_kib * counts["identities"]
         + AGENT.ipcache_kib * counts["ipcache"]
         + AGENT.node_kib * counts["nodes"]
@@ -265,7 +281,13 @@ def agent_memory_kib(counts: dict[str, Any], endpoints: Any, rows: Any) -> Any:
         + AGENT.policy_kib * counts["policies"]
         + AGENT.policy_row_kib * rows
     )
-    return AGENT.base_kib + AGENT.garbage * objects
+
+
+def map_bytes(settings: SimulationSettings, ipcache: Any, endpoints: Any, rows: Any) -> Any:
+    """Memory of all BPF maps of a node [byte], from its entries, endpoints and policy rows."""
+    sized = MAPS.sized * map_limits(settings)["ct4_global"]
+    each = MAPS.ipcache * ipcache + MAPS.policy_row * rows + MAPS.endpoint * endpoints
+    return sized + each
 
 
 def operator_memory_kib(counts: dict[str, Any]) -> Any:
@@ -348,13 +370,18 @@ class Population:
         noise = AGENT.noise_kib * settings.noise * rng.normal(size=_POPULATION)
         return cls(settings, heavy, pods, noise)
 
-    def memory(self, nodes: int, level: float) -> float:
-        """Quantile over nodes of an agent's resident memory at a node count [byte]."""
+    def memory(self, nodes: int, level: float, *, maps: bool) -> float:
+        """Quantile over nodes of an agent's resident memory, with that of its maps or without.
+
+        Nodes in the cluster [1]; the result in bytes.
+        """
         counts = cluster_law(self.settings, nodes) | {"nodes": np.asarray(float(nodes))}
         worst = counts["policy_worst"]
         rows = node_rows(self.pods, self.heavy, worst, self.settings.pods_per_node)
-        memory = agent_memory_kib(counts, self.pods + 2, rows) + self.noise_kib
-        return float(np.quantile(memory, level)) * 1024
+        memory = 1024 * (agent_memory_kib(counts, self.pods + 2, rows) + self.noise_kib)
+        if maps:
+            memory = memory + map_bytes(self.settings, counts["ipcache"], self.pods + 2, rows)
+        return float(np.quantile(memory, level))
 
 
 def operator_memory(settings: SimulationSettings, nodes: int) -> float:

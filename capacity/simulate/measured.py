@@ -25,10 +25,6 @@ _DAY: Final = 86_400.0
 _LATE: Final = 0.01
 # Services that are deleted and made again in a day, in frontends: counters move, entries do not
 _CHURN: Final = 4.0
-# Bytes of all maps by entry of the TCP connection map (158,097,208 B at 221,723 entries; dynamic
-# maps are most of it), by ipcache entry and by policy row; 640 B an endpoint: recorded agent,
-# scale/agent_scale.json maps_vm. Load-balancer maps do not move the metric there.
-_MAP_BYTES: Final = {"sized": 713, "ipcache": 56, "policy_row": 56, "endpoint": 640}
 # Absent at or below this share: cilium/cilium v1.17 pkg/endpointmanager/policymap_pressure.go
 _POLICY_THRESHOLD: Final = 0.1
 # A standby operator holds nothing: base of the recorded one before it lists objects
@@ -139,12 +135,9 @@ def _agent_groups(cluster: Cluster, rng: np.random.Generator) -> Iterator[_Group
     for name, value in sorted(entries.items()):
         labels = _of_agent(cluster, "cilium_bpf_map_pressure", map_name=name)
         yield _Group(labels, _pressure(name, value / limits[name]))
-    sized = _MAP_BYTES["sized"] * limits["ct4_global"]
+    maps = laws.map_bytes(cluster.settings, counts["ipcache"], cluster.pods + 2, rows)
     gauges = {
-        "cilium_bpf_maps_virtual_memory_max_bytes": sized
-        + _MAP_BYTES["ipcache"] * counts["ipcache"]
-        + _MAP_BYTES["policy_row"] * rows
-        + _MAP_BYTES["endpoint"] * (cluster.pods + 2),
+        "cilium_bpf_maps_virtual_memory_max_bytes": maps,
         "cilium_endpoint": cluster.pods + 2,
         "cilium_nodes_all_num": counts["nodes"],
         "cilium_policy": counts["policies"],

@@ -29,6 +29,8 @@ _NOTES: Final = """
 - `cilium_bpf_map_capacity` comes as `max by (map_group)`: all agents have the same sizes.
 - `cilium_bpf_map_pressure{map_name="cilium_policy_*"}` is absent at or below 0.1, as is
   `cilium_services_events_total{action="delete"}` before the first deletion.
+- An agent's memory limit is held against `memory`: resident memory and that of its BPF maps
+  (`cilium_bpf_maps_virtual_memory_max_bytes`), charged to the first agent pod after boot.
 - Policy objects are not in the inventory; `cilium_policy` counts rules.
 """
 
@@ -96,8 +98,8 @@ def _now(now: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (name, f"{count:,}", f"{law[name]:,.0f}" if name in law else "", "1")
         for name, count in now["drawn"].items()
     ]
-    memory = {f"agent memory_rss, {k}": v for k, v in now["agent_memory"].items()}
-    memory["operator memory_rss, leader"] = now["operator_memory"]
+    memory = {f"agent {k}": v for k, v in now["agent"].items()}
+    memory["operator memory, leader"] = now["operator_memory"]
     return [*rows, *((name, "", f"{value:,}", "byte") for name, value in memory.items())]
 
 

@@ -17,8 +17,8 @@ SCHEMA: Final = "capacity.simulation/1"
 IDENTITIES: Final = 65_280
 # Service IDs of a node, one a frontend: cilium/cilium v1.17 pkg/service/const.go
 SERVICE_IDS: Final = 65_535
-# Node counts looked at, as multiples of the present one
-_FARTHEST: Final = 100
+# Node counts looked at
+_FARTHEST: Final = 1_000_000
 # Seconds ahead, beyond which no date is told
 _FAR: Final = 100 * 365 * 86_400.0
 
@@ -41,7 +41,8 @@ def truth(settings: SimulationSettings, now: dict[str, int]) -> dict[str, Any]:
         Keys schema, settings, formulas, coefficients, limits (max_entries), now (drawn,
         law; agents' and operator's memory in bytes), exhaustion (see `exhaustion`).
     """
-    law = laws.cluster_law(settings, settings.nodes)
+    nodes = settings.nodes
+    law = laws.cluster_law(settings, nodes)
     population = laws.Population.draw(settings)
     return {
         "schema": SCHEMA,
@@ -53,11 +54,12 @@ def truth(settings: SimulationSettings, now: dict[str, int]) -> dict[str, Any]:
         "now": {
             "drawn": now,
             "law": {name: round(float(v), 1) for name, v in law.items()},
-            "agent_memory": {
-                statistic: round(population.memory(settings.nodes, level(settings.nodes)))
+            "agent": {
+                f"{quantity}, {statistic}": round(_memory_law(population, level, maps)(nodes))
+                for quantity, maps in _AGENT_QUANTITIES.items()
                 for statistic, level in _AGENT_LEVELS.items()
             },
-            "operator_memory": round(laws.operator_memory(settings, settings.nodes)),
+            "operator_memory": round(laws.operator_memory(settings, nodes)),
         },
         "exhaustion": exhaustion(settings),
     }
@@ -68,6 +70,7 @@ def coefficients() -> dict[str, Any]:
     return {
         "agent": asdict(laws.AGENT),
         "operator": asdict(laws.OPERATOR),
+        "maps": asdict(laws.MAPS),
         "connections": [asdict(c) | {"median": c.median} for c in laws.CONNECTIONS],
         "connection_sigma": laws.CONNECTION_SIGMA,
         "connection_noise": laws.CONNECTION_NOISE,
@@ -96,8 +99,8 @@ def exhaustion(settings: SimulationSettings) -> list[dict[str, Any]]:
     -------
     list of dict
         component, subject, quantity, statistic, unit, limit, nodes, date; soonest first. `nodes`
-        and `date` are null where the resource does not grow with nodes, or not within 100 times the
-        present nodes. `date` supposes that nodes go on growing at the mean pace of the history;
+        and `date` are null where the resource does not grow with nodes, or not within a million of
+        them. `date` supposes that nodes go on growing at the mean pace of the history;
         null beyond 100 years.
     """
     rows = [
@@ -112,7 +115,7 @@ def _map_row(settings: SimulationSettings, name: str, limit: int) -> dict[str, A
     key = "policy_worst" if name == "cilium_policy_*" else name
     nodes = None
     if key in laws.cluster_law(settings, 1):  # connection maps and lxc do not grow with nodes
-        nodes = _reach(settings, _cluster_law(settings, key), limit)
+        nodes = _reach(_cluster_law(settings, key), limit)
     return _row(settings, ("map", name, "map_entries", "worst node"), limit, nodes)
 
 
@@ -122,7 +125,7 @@ def _id_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
         ("identities", "identities", IDENTITIES),
         ("service_ids", "lb4_reverse_nat", SERVICE_IDS),
     ):
-        reach = _reach(settings, _cluster_law(settings, key), limit)
+        reach = _reach(_cluster_law(settings, key), limit)
         out.append(_row(settings, ("cluster", subject, "count", "total"), limit, reach))
     return out
 
@@ -134,29 +137,35 @@ _AGENT_LEVELS: Final[dict[str, Callable[[int], float]]] = {
 }
 
 
+# Quantity → whether the memory of maps is in it, as in what a pod's limit is held against: the
+# kernel charges maps to the pod that made them, the first agent after boot
+_AGENT_QUANTITIES: Final = {"memory": True, "memory_rss": False}
+
+
 def _memory_rows(settings: SimulationSettings) -> list[dict[str, Any]]:
     limit = parse_bytes(settings.agent_memory_limit)
     population = laws.Population.draw(settings)
     out = []
-    for statistic, level in _AGENT_LEVELS.items():
-        reach = _reach(settings, _memory_law(population, level), limit)
-        out.append(_row(settings, ("agent", None, "memory_rss", statistic), limit, reach))
+    for quantity, maps in _AGENT_QUANTITIES.items():
+        for statistic, level in _AGENT_LEVELS.items():
+            reach = _reach(_memory_law(population, level, maps), limit)
+            out.append(_row(settings, ("agent", None, quantity, statistic), limit, reach))
     limit = parse_bytes(settings.operator_memory_limit)
-    reach = _reach(settings, lambda n: laws.operator_memory(settings, n), limit)
-    return [*out, _row(settings, ("operator", None, "memory_rss", "leader"), limit, reach)]
+    reach = _reach(lambda n: laws.operator_memory(settings, n), limit)
+    return [*out, _row(settings, ("operator", None, "memory", "leader"), limit, reach)]
 
 
 def _cluster_law(settings: SimulationSettings, key: str) -> _Law:
     return lambda n: float(laws.cluster_law(settings, n)[key])
 
 
-def _memory_law(population: laws.Population, level: Callable[[int], float]) -> _Law:
-    return lambda n: population.memory(n, level(n))
+def _memory_law(population: laws.Population, level: Callable[[int], float], maps: bool) -> _Law:
+    return lambda n: population.memory(n, level(n), maps=maps)
 
 
-def _reach(settings: SimulationSettings, law: _Law, limit: float) -> int | None:
+def _reach(law: _Law, limit: float) -> int | None:
     """First node count at which a law that never falls is at its limit; None where too far."""
-    low, high = 1, _FARTHEST * settings.nodes
+    low, high = 1, _FARTHEST
     if law(high) < limit:
         return None
     while low < high:
@@ -180,7 +189,7 @@ def _row(
         "subject": subject,
         "quantity": quantity,
         "statistic": statistic,
-        "unit": "byte" if quantity == "memory_rss" else "1",
+        "unit": "byte" if quantity.startswith("memory") else "1",
         "limit": limit,
         "nodes": nodes,
         "date": None if date is None else f"{date:%Y-%m-%dT%H:%M:%SZ}",

@@ -1,0 +1,515 @@
+"""Plan → plotly figures: no maths beyond reshaping, no I/O. plotly is imported only here.
+
+A title says the finding and is made from the same frames as the tables. Backgrounds are clear and
+text is a gray that reads on white and on black; report.html restyles both by CSS. The palette is
+Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart with any color vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from math import log10
+from textwrap import wrap
+from typing import Any, Final
+
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from capacity.display import amount
+from capacity.forecast import FARTHEST
+from capacity.planning import Plan, resource
+
+BLUE: Final = "#0072B2"
+VERMILLION: Final = "#D55E00"
+GREEN: Final = "#009E73"
+SKY: Final = "#56B4E9"
+# Contrast 4.5 : 1 on white and on black, WCAG 2.2 criterion 1.4.3
+GRAY: Final = "#767676"
+_GRID: Final = "rgba(128,128,128,0.25)"
+_MEBI: Final = float(1 << 20)
+_MOST_PANELS: Final = 6
+_MOST_MAPS: Final = 12
+_KEYS: Final = ("component", "subject", "quantity")
+_WIDTH: Final = 90
+
+
+def breaks_first(plan: Plan) -> go.Figure:
+    """Give what runs out in order: each resource's range of node counts, early to median.
+
+    Parameters
+    ----------
+    plan
+        Read are exhaustion and growth. [nodes]
+    """
+    table, now = plan.exhaustion, _now(plan)
+    figure = _figure(breaks_first_title(plan), height=130 + 30 * max(len(table), 3))
+    short = pl.col("status") == "short"
+    for state, color, group in (
+        (f"runs short within {_scope(plan)}", VERMILLION, table.filter(short)),
+        ("runs out later", BLUE, table.filter(~short)),
+    ):
+        seen = group.filter(pl.col("nodes_early").is_not_null())
+        figure.add_traces(_ranges(seen, _safe(state), color, now * FARTHEST, plan.settings.risk))
+    figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), now))
+    _mark_nodes(figure, plan)
+    figure.update_xaxes(
+        type="log", range=[log10(now * 0.85), log10(now * FARTHEST * 1.1)], dtick="D2",
+        title_text="nodes of the cluster (log scale)", tickformat=",d",
+    )  # fmt: skip
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=[_label(row) for row in table.iter_rows(named=True)],
+        autorange="reversed", showgrid=True,
+    )  # fmt: skip
+    return figure
+
+
+def breaks_first_title(plan: Plan) -> str:
+    """Say which resource runs out first, as table exhaustion has it."""
+    seen = plan.exhaustion.filter(pl.col("nodes_early").is_not_null())
+    if seen.is_empty():
+        return f"No limit is in sight up to {_now(plan) * FARTHEST:,.0f} nodes"
+    first = seen.row(0, named=True)
+    short = len(plan.exhaustion.filter(pl.col("status") == "short"))
+    at = f"{first['nodes_early']:,} nodes with {plan.settings.risk:.0%} risk"
+    if first["nodes_median"] is not None:
+        at += f", {first['nodes_median']:,} in the median"
+    if not short:
+        return f"Nothing runs short within {_scope(plan)}; {resource(first)} would first, at {at}"
+    count = f"{short} of {len(plan.exhaustion)} resources run short within {_scope(plan)}"
+    return f"{resource(first)} runs out first, at {at}; {count}"
+
+
+def _scope(plan: Plan) -> str:
+    asked = max(plan.settings.nodes, default=None)
+    return plan.settings.horizon if asked is None else f"{plan.settings.horizon} or {asked:,} nodes"
+
+
+def _ranges(
+    rows: pl.DataFrame, name: str, color: str, farthest: float, risk: float
+) -> list[go.Scatter]:
+    """Draw a bar from early to median; an open end where the median is beyond the chart."""
+    if rows.is_empty():
+        return []
+    labels = [_label(row) for row in rows.iter_rows(named=True)]
+    early = rows["nodes_early"].to_list()
+    median = rows["nodes_median"].to_list()
+    ends = [farthest if m is None else m for m in median]
+    x = [value for pair in zip(early, ends, strict=True) for value in (*pair, None)]
+    y = [value for label in labels for value in (label, label, None)]
+    hover = [_range_hover(row, risk) for row in rows.iter_rows(named=True)]
+    marks = ["triangle-right" if m is None else "circle" for m in median]
+    told = {"text": hover, "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
+    return [
+        go.Scatter(x=x, y=y, mode="lines", line={"color": color, "width": 5}, name=name,
+                   legendgroup=name, hoverinfo="skip"),
+        go.Scatter(x=early, y=labels, mode="markers", legendgroup=name, **told,
+                   marker={"color": color, "size": 13, "symbol": "line-ns",
+                           "line": {"color": color, "width": 4}}),
+        go.Scatter(x=ends, y=labels, mode="markers", legendgroup=name, **told,
+                   marker={"color": color, "size": 11, "symbol": marks}),
+    ]  # fmt: skip
+
+
+def _range_hover(row: dict[str, Any], risk: float) -> str:
+    median, beyond = row["nodes_median"], "beyond the chart"
+    lines = [
+        f"<b>{_safe(resource(row))}</b> ({row['kind']} limit)",
+        f"{row['nodes_early']:,} nodes with {risk:.0%} risk"
+        + (f", {row['date_early']:%Y-%m-%d}" if row["date_early"] else ""),
+        (f"{median:,} nodes" if median is not None else beyond)
+        + " in the median"
+        + (f", {row['date_median']:%Y-%m-%d}" if row["date_median"] else ""),
+        f"now {amount(row['current'], row['unit'])} of {amount(row['limit'], row['unit'])}",
+    ]
+    return "<br>".join(lines)
+
+
+def _not_in_sight(rows: pl.DataFrame, now: float) -> list[go.Scatter]:
+    if rows.is_empty():
+        return []
+    told = [
+        "limit not known" if row["limit"] is None else "not in sight"
+        for row in rows.iter_rows(named=True)
+    ]
+    labels = [_label(row) for row in rows.iter_rows(named=True)]
+    return [
+        go.Scatter(x=[now * 1.05] * len(rows), y=labels, mode="text", text=told, showlegend=False,
+                   textposition="middle right", textfont={"color": GRAY, "size": 12},
+                   hoverinfo="skip")
+    ]  # fmt: skip
+
+
+def _mark_nodes(figure: go.Figure, plan: Plan) -> None:
+    """Draw the present node count and where growth leads to; labels stand above the chart."""
+    now, ahead = _now(plan), plan.growth.drop_nulls("q50").tail(1)
+    _mark(figure, now, f"today {now:,.0f}", "right")
+    if not ahead.is_empty():
+        low, middle, high = (float(ahead[name][0]) for name in ("q05", "q50", "q95"))
+        figure.add_vrect(x0=low, x1=high, fillcolor=GREEN, opacity=0.18, line_width=0)
+        _mark(figure, middle, f"{ahead['time'][0]:%Y-%m-%d}: {middle:,.0f}", "left")
+    elif plan.settings.nodes:
+        asked = max(plan.settings.nodes)
+        _mark(figure, asked, f"planned {asked:,}", "left")
+
+
+def _mark(figure: go.Figure, nodes: float, text: str, side: str) -> None:
+    figure.add_vline(x=nodes, line={"color": GREEN, "width": 2, "dash": "dot"})
+    figure.add_annotation(
+        x=log10(nodes), y=1, yref="paper", yanchor="bottom", showarrow=False, text=text,
+        xanchor=side, xshift=4 if side == "right" else -4,
+    )  # fmt: skip
+
+
+def fill(plan: Plan) -> go.Figure:
+    """Give the most urgent resources' use in % of the limit against the node count.
+
+    Parameters
+    ----------
+    plan
+        Read are exhaustion and curves; beyond the largest node count observed lines are dashed
+        and shaded.
+    """
+    urgent = plan.exhaustion.filter(pl.col("limit") > 0).head(_MOST_PANELS)
+    panels = [row for row in urgent.iter_rows(named=True) if len(_curve(plan, row))]
+    figure = _panels(fill_title(plan), [_panel_title(row) for row in panels])
+    for i, row in enumerate(panels):
+        curve = _curve(plan, row)
+        share = curve.select(
+            "nodes", "reach", *(pl.col(q) * 100 / row["limit"] for q in ("q05", "q50", "q95"))
+        )
+        place = {"row": i // 2 + 1, "col": i % 2 + 1}
+        _band(figure, share, BLUE, "%", place, legend=i == 0)
+        _shade(figure, share, place)
+        _level(figure, 100.0, VERMILLION, "limit", share, place, legend=i == 0)
+    figure.update_yaxes(range=[0, 150], ticksuffix=" %", dtick=50)
+    figure.update_yaxes(title_text="% of limit", col=1)
+    return figure
+
+
+def fill_title(plan: Plan) -> str:
+    """Say which resource is the fullest today, and what is full at the horizon."""
+    known = plan.exhaustion.filter(pl.col("usage").is_not_null())
+    if known.is_empty():
+        return "No resource with a known limit is observed"
+    fullest = known.sort("usage", descending=True).row(0, named=True)
+    return (
+        f"Fullest today is {resource(fullest)}: {fullest['usage']:.0%} of its limit "
+        f"at {_now(plan):,.0f} nodes"
+    )
+
+
+def growth(plan: Plan) -> go.Figure:
+    """Give the node count: observed, the fan of where it leads, and where limits lie.
+
+    Parameters
+    ----------
+    plan
+        Read are growth and exhaustion; without dates only what was observed is drawn.
+    """
+    seen, ahead = plan.growth.drop_nulls("observed"), plan.growth.drop_nulls("q50")
+    figure = _figure(growth_title(plan), height=420)
+    figure.add_scatter(
+        x=_dates(seen), y=seen["observed"].to_list(), name="observed",
+        mode="lines" if len(seen) > 1 else "markers", line={"color": BLUE, "width": 3},
+        hovertemplate="%{x|%Y-%m-%d}: %{y:,.0f} nodes<extra></extra>",
+    )  # fmt: skip
+    if not ahead.is_empty():
+        days = _dates(ahead)
+        figure.add_trace(_area(days, ahead["q05"].to_list(), ahead["q95"].to_list(), SKY))
+        figure.add_scatter(
+            x=days, y=_round(ahead["q50"]), name="median forecast", mode="lines",
+            line={"color": BLUE, "width": 3, "dash": "dash"},
+            customdata=list(zip(_round(ahead["q05"]), _round(ahead["q95"]), strict=True)),
+            hovertemplate="%{x|%Y-%m-%d}: %{y:,.0f} nodes (5–95 %: %{customdata[0]:,.0f} to "
+            "%{customdata[1]:,.0f})<extra></extra>",
+        )  # fmt: skip
+    _limit_lines(figure, plan)
+    figure.update_xaxes(title_text="date (UTC)")
+    figure.update_yaxes(title_text="nodes of the cluster", tickformat=",d", rangemode="tozero")
+    return figure
+
+
+def growth_title(plan: Plan) -> str:
+    """Say where the node count leads, or why no dates are told."""
+    ahead, now = plan.growth.drop_nulls("q50").tail(1), _now(plan)
+    if ahead.is_empty():
+        why = next((w for w in plan.warnings if "dates need" in w), "no growth was fitted")
+        return f"{now:,.0f} nodes today; {why}"
+    row = ahead.row(0, named=True)
+    return (
+        f"{now:,.0f} nodes today; {row['q50']:,.0f} ({row['q05']:,.0f} to {row['q95']:,.0f}) "
+        f"on {row['time']:%Y-%m-%d} if growth goes on as it was"
+    )
+
+
+def _limit_lines(figure: go.Figure, plan: Plan) -> None:
+    """Draw up to three first limits that lie within reach of the chart."""
+    tops = [plan.growth[name].drop_nulls().max() for name in ("observed", "q95")]
+    top = max((float(t) for t in tops if isinstance(t, float)), default=0.0)
+    near = plan.exhaustion.filter(pl.col("nodes_early") <= 2 * top).head(3)
+    for row in near.iter_rows(named=True):
+        figure.add_hline(
+            y=row["nodes_early"], line={"color": VERMILLION, "width": 1.5, "dash": "dot"},
+            annotation_text=f"{_safe(resource(row))}: {row['nodes_early']:,}",
+            annotation_position="top left",
+        )  # fmt: skip
+
+
+def memory(plan: Plan) -> go.Figure:
+    """Give the memory of agent and operator against the node count, with their limits.
+
+    Parameters
+    ----------
+    plan
+        Read are curves, exhaustion and recommendation. [MiB]
+    """
+    rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
+    panels = [row for row in rows.iter_rows(named=True) if len(_curve(plan, row))]
+    figure = _panels(memory_title(plan), [_panel_title(row) for row in panels])
+    for i, row in enumerate(panels):
+        curve = _curve(plan, row)
+        sized = curve.select("nodes", "reach", *(pl.col(q) / _MEBI for q in ("q05", "q50", "q95")))
+        place = {"row": i // 2 + 1, "col": i % 2 + 1}
+        _band(figure, sized, BLUE, "MiB", place, legend=i == 0)
+        _shade(figure, sized, place)
+        for name, color, size in (
+            ("limit today", VERMILLION, row["limit"]),
+            ("limit recommended", GREEN, _recommended_limit(plan, row)),
+        ):
+            if size is not None:
+                _level(figure, size / _MEBI, color, name, sized, place, legend=i == 0)
+    figure.update_yaxes(rangemode="tozero", tickformat=",d")
+    figure.update_yaxes(title_text="memory of the worst pod [MiB]", col=1)
+    return figure
+
+
+def memory_title(plan: Plan) -> str:
+    """Say at which node count the memory limits are reached, as table exhaustion has it."""
+    rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
+    if rows.is_empty():
+        return "The export holds no memory of agents or operators"
+    told = []
+    for row in rows.iter_rows(named=True):
+        if row["limit"] is None:
+            told.append(f"{row['component']} memory has no known limit")
+        elif row["nodes_early"] is None:
+            told.append(f"{row['component']} memory stays within {amount(row['limit'], 'byte')}")
+        else:
+            told.append(
+                f"{row['component']} memory may reach its limit of {amount(row['limit'], 'byte')} "
+                f"at {row['nodes_early']:,} nodes"
+            )
+    return _capital("; ".join(told))
+
+
+def _recommended_limit(plan: Plan, row: dict[str, Any]) -> float | None:
+    found = plan.recommendation.filter(
+        pl.col("component") == row["component"],
+        pl.col("setting").str.ends_with("limits.memory"),
+        pl.col("target").is_not_null(),
+        pl.col("status").is_in(["raise", "set"]),
+    )["target"]
+    return None if found.is_empty() else float(found[0])
+
+
+def map_memory(plan: Plan) -> go.Figure:
+    """Give the bytes of the largest maps of a node: as bpftool shows them and as charged.
+
+    Parameters
+    ----------
+    plan
+        Read is maps. [MiB]
+    """
+    order = pl.max_horizontal("memlock", "charged")
+    rows = plan.maps.filter(order.is_not_null()).sort(order, "map", descending=[True, False])
+    rows = rows.head(_MOST_MAPS)
+    figure = _figure(map_memory_title(plan), height=150 + 34 * max(len(rows), 3))
+    labels = [_safe(_map_label(row)) for row in rows.iter_rows(named=True)]
+    for name, column, color in (
+        ("memlock, as bpftool shows it", "memlock", SKY),
+        ("charged to the memory cgroup", "charged", BLUE),
+    ):
+        sizes = [None if v is None else v / _MEBI for v in rows[column]]
+        figure.add_bar(
+            x=sizes, y=labels, orientation="h", name=name, marker={"color": color},
+            hovertemplate="%{y}: %{x:,.1f} MiB<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_xaxes(title_text="memory of a node [MiB]", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=labels)
+    return figure
+
+
+def map_memory_title(plan: Plan) -> str:
+    """Say what the maps of a node cost, over the maps whose charge is known."""
+    known = plan.maps.drop_nulls(["memlock", "charged"])
+    if known.is_empty():
+        total = int(plan.maps["memlock"].sum() or 0)
+        return f"BPF maps of a node hold {amount(total, 'byte')}; what is charged is not known"
+    shown, charged = (amount(int(known[name].sum()), "byte") for name in ("memlock", "charged"))
+    return (
+        f"{len(known)} kinds of BPF maps cost a node {charged} of charged memory; "
+        f"bpftool shows {shown}"
+    )
+
+
+def _map_label(row: dict[str, Any]) -> str:
+    name = str(row["map"]).removeprefix("cilium_")
+    return f"{name} ({row['count']:,} ×)" if row["count"] > 1 else name
+
+
+def _figure(title: str, *, height: int) -> go.Figure:
+    """Give an empty figure with our look; the title is plain text and is escaped here."""
+    figure = go.Figure(layout=_look(height))
+    return _with_title(figure, title)
+
+
+def _panels(title: str, names: Sequence[str]) -> go.Figure:
+    """Give a figure of small panels side by side, two in a row."""
+    lines = max((len(names) + 1) // 2, 1)
+    figure = make_subplots(
+        rows=lines, cols=2, subplot_titles=list(names), shared_yaxes="all" if lines > 1 else False,
+        horizontal_spacing=0.1, vertical_spacing=0.28 / lines,
+    )  # fmt: skip
+    figure.update_layout(_look(150 + 210 * lines))
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(tickformat=",d", nticks=5)
+    figure.update_xaxes(title_text="nodes of the cluster", row=lines)
+    return _with_title(figure, title)
+
+
+def _look(height: int) -> dict[str, Any]:
+    axis = {
+        "gridcolor": _GRID, "linecolor": GRAY, "zeroline": False, "automargin": True,
+        "ticks": "outside", "tickcolor": _GRID,
+    }  # fmt: skip
+    template = {"layout": {"xaxis": axis, "yaxis": axis}}
+    return {
+        "template": template,
+        "height": height,
+        "font": {"size": 13, "color": GRAY, "family": "system-ui, sans-serif"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 10, "r": 16, "t": 90, "b": 10},
+        "legend": {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top", "yref": "container"},
+        "hoverlabel": {"font": {"size": 13}},
+    }
+
+
+def _with_title(figure: go.Figure, title: str) -> go.Figure:
+    lines = wrap(_capital(title), _WIDTH)
+    figure.update_layout(
+        title={"text": "<br>".join(_safe(line) for line in lines), "x": 0, "xanchor": "left",
+               "font": {"size": 16}}
+    )  # fmt: skip
+    return figure
+
+
+def _band(
+    figure: go.Figure,
+    curve: pl.DataFrame,
+    color: str,
+    unit: str,
+    place: dict[str, int],
+    *,
+    legend: bool,
+) -> None:
+    """Draw the 5–95 % band and the median: solid where observed, dashed beyond."""
+    nodes = curve["nodes"].to_list()
+    low, middle, high = (_round(curve[name]) for name in ("q05", "q50", "q95"))
+    figure.add_trace(_area(nodes, low, high, SKY, legend=legend), **place)
+    seen = int((curve["reach"] <= 1.0).sum())
+    for name, dash, part in (
+        ("median, node counts seen", "solid", slice(0, seen)),
+        ("median, beyond them", "dash", slice(max(seen - 1, 0), None)),
+    ):
+        if len(nodes[part]) > 1:
+            figure.add_scatter(
+                x=nodes[part], y=middle[part], mode="lines", name=name, legendgroup=name,
+                showlegend=legend, line={"color": color, "width": 3, "dash": dash},
+                customdata=list(zip(low[part], high[part], strict=True)), **place,
+                hovertemplate=f"%{{x:,}} nodes: %{{y:,.1f}} {unit} (5–95 %: "
+                f"%{{customdata[0]:,.1f}} to %{{customdata[1]:,.1f}} {unit})<extra></extra>",
+            )  # fmt: skip
+
+
+def _area(
+    x: list[Any], low: list[float], high: list[float], color: str, *, legend: bool = True
+) -> go.Scatter:
+    return go.Scatter(
+        x=[*x, *reversed(x)], y=[*low, *reversed(high)], fill="toself", mode="lines",
+        line={"width": 0, "color": color}, fillcolor=_faint(color), name="5–95 % interval",
+        legendgroup="interval", showlegend=legend, hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _shade(figure: go.Figure, curve: pl.DataFrame, place: dict[str, int]) -> None:
+    """Shade node counts that were never observed."""
+    beyond = curve.filter(pl.col("reach") > 1.0)["nodes"]
+    if not beyond.is_empty():
+        figure.add_vrect(
+            x0=beyond.min(), x1=beyond.max(), fillcolor=GRAY, opacity=0.08, line_width=0,
+            layer="below", **place,
+        )  # fmt: skip
+
+
+def _level(
+    figure: go.Figure,
+    value: float,
+    color: str,
+    name: str,
+    curve: pl.DataFrame,
+    place: dict[str, int],
+    *,
+    legend: bool,
+) -> None:
+    """Draw a horizontal line that stands in the legend (a shape would not)."""
+    ends = [curve["nodes"].min(), curve["nodes"].max()]
+    figure.add_scatter(
+        x=ends, y=[value, value], mode="lines", name=name, legendgroup=name, showlegend=legend,
+        line={"color": color, "width": 2, "dash": "dot"}, **place,
+        hovertemplate=f"{name}: %{{y:,.0f}}<extra></extra>",
+    )  # fmt: skip
+
+
+def _curve(plan: Plan, row: dict[str, Any]) -> pl.DataFrame:
+    same = [pl.col(key).eq_missing(pl.lit(row[key], pl.String)) for key in _KEYS]
+    return plan.curves.filter(*same).sort("nodes")
+
+
+def _now(plan: Plan) -> float:
+    seen = plan.growth["observed"].drop_nulls()
+    return float(seen[-1])
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{_safe(resource(row))} ({row['kind']})"
+
+
+def _panel_title(row: dict[str, Any]) -> str:
+    return _safe(resource(row))
+
+
+def _dates(frame: pl.DataFrame) -> list[str]:
+    return frame["time"].dt.strftime("%Y-%m-%dT%H:%M:%S").to_list()
+
+
+def _round(values: pl.Series) -> list[float]:
+    """Six digits are more than a chart can show, and keep the file small."""
+    return values.round_sig_figs(6).to_list()
+
+
+def _faint(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.3)"
+
+
+def _safe(text: str) -> str:
+    """Escape a label value: plotly reads some HTML in its texts."""
+    return escape(text, quote=False)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,240 @@
+"""A plan as HTML for notebooks: accessible tables, numbers with units, everything escaped.
+
+Label values come from outside; nothing here passes them on as markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from html import escape
+from importlib.metadata import version
+from typing import Any, Final
+
+import polars as pl
+
+from capacity.export import without_secrets
+from capacity.manifests import manifests as manifest_texts
+from capacity.planning import Plan, resource
+from capacity.printing import cell
+from capacity.units import format_bytes
+
+_AMOUNT: Final = re.compile(r"[+-]?[\d.,]+( ?(%|[KMGTPE]?i?B|m|x))?|–")
+_STATES: Final = {"fits": "Fits", "short": "Short", "unknown": "Unknown"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Html:
+    """HTML that a notebook shows as it is; `text` is for places that show none."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def table(frame: pl.DataFrame, caption: str, *, empty: str = "Nothing to show.") -> Html:
+    """Give a frame as an HTML table; its first column names the rows.
+
+    Parameters
+    ----------
+    frame
+        Texts, numbers and dates; column names become heads.
+    caption
+        What the table tells, in one sentence.
+    empty
+        Said instead of a table without rows.
+
+    Examples
+    --------
+    >>> table(pl.DataFrame({"map": ["<b>"], "entries": [65536]}), "Maps").text
+    'Maps: 1 row'
+    """
+    if frame.is_empty():
+        return Html(f"<p>{escape(empty)}</p>", empty)
+    cells = [[cell(value) for value in row] for row in frame.iter_rows()]
+    right = [all(_AMOUNT.fullmatch(row[i]) for row in cells) for i in range(frame.width)]
+    head = "".join(
+        f'<th scope="col"{_side(is_right)}>{escape(name.replace("_", " "))}</th>'
+        for name, is_right in zip(frame.columns, right, strict=True)
+    )
+    body = "".join(f"<tr>{_row(row, right)}</tr>" for row in cells)
+    html = (
+        f'<div class="table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    return Html(html, f"{caption}: {len(frame)} {'row' if len(frame) == 1 else 'rows'}")
+
+
+def _row(row: list[str], right: list[bool]) -> str:
+    first, *rest = row
+    out = f'<th scope="row">{escape(first)}</th>'
+    for text, is_right in zip(rest, right[1:], strict=True):
+        out += f"<td{_side(is_right)}>{escape(text)}</td>"
+    return out
+
+
+def _side(is_right: bool) -> str:
+    # For Jupyter, whose own style sheet aligns all cells to the right
+    return f' style="text-align:{"right" if is_right else "left"}"'
+
+
+def verdict(plan: Plan) -> Html:
+    """Give the answer: does it fit, and what breaks first."""
+    state = _STATES[plan.verdict]
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+        for name, text in _key_facts(plan).items()
+    )
+    html = (
+        f'<div class="verdict {plan.verdict}"><p><strong class="state">{state}.</strong> '
+        f"{escape(plan.headline)}</p><dl>{facts}</dl></div>"
+    )
+    return Html(html, f"{state}. {plan.headline}")
+
+
+def _key_facts(plan: Plan) -> dict[str, str]:
+    seen = plan.growth["observed"].drop_nulls()
+    ahead = plan.growth.drop_nulls("q50").tail(1)
+    short = plan.exhaustion.filter(pl.col("status") == "short")
+    change = plan.recommendation.filter(pl.col("status").is_in(["raise", "set", "redesign"]))
+    out = {"Nodes today": cell(round(seen[-1])) if len(seen) else "–"}
+    if not ahead.is_empty():
+        low, middle, high = (f"{ahead[name][0]:,.0f}" for name in ("q05", "q50", "q95"))
+        out[f"Nodes on {ahead['time'][0]:%Y-%m-%d}"] = f"{middle} ({low} to {high})"
+    out["Resources that run short"] = f"{len(short)} of {len(plan.exhaustion)}"
+    out["Settings to change"] = str(len(change))
+    return out | {"Cilium": plan.version}
+
+
+def warnings(plan: Plan) -> Html:
+    """Give what the reader must know before trusting the numbers."""
+    if not plan.warnings:
+        return Html("<p>No warnings.</p>", "No warnings.")
+    items = "".join(f"<li>{escape(text)}</li>" for text in plan.warnings)
+    return Html(f'<ul class="warnings">{items}</ul>', "\n".join(plan.warnings))
+
+
+def manifests(plan: Plan) -> Html:
+    """Give the manifests, each as text to copy."""
+    texts = manifest_texts(plan.recommendation)
+    if not texts:
+        return Html("<p>No manifest: nothing has to be changed.</p>", "No manifest.")
+    blocks = "".join(
+        f"<details{' open' if i == 0 else ''}><summary>{escape(path)}</summary>"
+        f'<pre tabindex="0"><code>{escape(text)}</code></pre></details>'
+        for i, (path, text) in enumerate(texts.items())
+    )
+    return Html(blocks, "\n".join(f"# {path}\n{text}" for path, text in texts.items()))
+
+
+def fits(plan: Plan) -> Html:
+    """Give how well each fit did on data it had not seen."""
+    frame = pl.DataFrame(
+        {
+            "resource": resource(row),
+            "error on unseen data": _percent(row["backtest_error"], 1),
+            "unseen points inside the 90 % interval": _percent(row["backtest_coverage"]),
+            "points": row["points"],
+            "model": row["model"],
+        }
+        for row in plan.fits.iter_rows(named=True)
+    )
+    tested = plan.fits.drop_nulls("backtest_error")
+    if tested.is_empty():
+        told = "no history long enough to test a fit on unseen data"
+    else:
+        error, inside = (tested[f"backtest_{n}"].median() for n in ("error", "coverage"))
+        told = (
+            f"fitted to the first two thirds of the history, {len(tested)} fits missed the rest "
+            f"by {error:.1%} (median), and {inside:.0%} of it lay inside the 90 % interval"
+        )
+    return table(frame, f"How sure: {told}")
+
+
+def scenario(plan: Plan) -> Html:
+    """Give what the cluster is taken to be like at each node count."""
+    wide = plan.scenario.pivot("driver", index="nodes", values="value", maintain_order=True)
+    names = [c for c in wide.columns if c != "nodes"]
+    basis = dict(plan.scenario.select("driver", "basis").unique().iter_rows())
+    heads = {name: f"{name.replace('_', ' ')} ({basis[name]})" for name in names}
+    rounded = wide.with_columns(pl.col(c).round(0).cast(pl.Int64) for c in names)
+    return table(
+        rounded.drop("nodes", strict=False).select(
+            rounded["nodes"], *(pl.col(c).alias(heads[c]) for c in names if c != "nodes")
+        ),
+        "What the cluster is taken to be like (medians)",
+    )
+
+
+def limits(plan: Plan) -> Html:
+    """Give each limit, what moves it, and where it comes from."""
+    frame = pl.DataFrame(
+        {
+            "resource": resource(row),
+            "limit": amount(row["limit"], row["unit"]),
+            "kind": row["kind"],
+            "setting": row["setting"],
+            "source": row["source"],
+        }
+        for row in plan.limits.iter_rows(named=True)
+    )
+    return table(frame, "How much there is of each resource, and who says so")
+
+
+def missing(plan: Plan) -> Html:
+    """Give what the export does not tell, and how to get it."""
+    gone = plan.coverage.filter(pl.col("status") == "missing")
+    caption = f"{len(gone)} of {len(plan.coverage)} wanted inputs are missing"
+    return table(
+        gone.select("want", metric="source", how_to_get_it="hint"),
+        caption,
+        empty=f"All {len(plan.coverage)} wanted inputs are there.",
+    )
+
+
+def sources(plan: Plan) -> Html:
+    """Give what was read and refused."""
+    kept, refused = (int(plan.sources[name].sum()) for name in ("kept", "refused"))
+    frame = plan.sources.select("source", "format", "kept", "refused", "reason")
+    return table(frame, f"What was read: {kept:,} records kept, {refused:,} refused")
+
+
+def settings(plan: Plan) -> Html:
+    """Give the settings and versions that made the plan; credentials are left out."""
+    values = {f.name: getattr(plan.settings, f.name) for f in fields(plan.settings)}
+    values["source"] = without_secrets(values["source"])
+    rows = values | {"cilium-capacity": version("cilium-capacity"), "Cilium": plan.version}
+    frame = pl.DataFrame({"setting": list(rows), "value": list(_written(rows.values()))})
+    return table(frame, "Settings: the same ones over the same data give this report again")
+
+
+def _written(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if isinstance(value, tuple):
+            yield ", ".join(str(item) for item in value) or "–"
+        else:
+            yield "–" if value is None else str(value)
+
+
+def amount(value: float | None, unit: str) -> str:
+    """Write a quantity with its unit.
+
+    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore"), amount(None, "")
+    ('65,536', '1 GiB', '250m', '–')
+    """
+    if value is None:
+        return "–"
+    if unit == "byte":
+        return format_bytes(value)
+    return f"{value:,.0f}m" if unit == "millicore" else f"{value:,.0f}"
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    return "–" if share is None else f"{share:.{digits}%}"
