@@ -6,7 +6,7 @@ Label values come from outside; nothing here passes them on as markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from html import escape
 from importlib.metadata import version
@@ -160,17 +160,12 @@ def fits(plan: Plan) -> Html:
 
 def scenario(plan: Plan) -> Html:
     """Give what the cluster is taken to be like at each node count."""
-    wide = plan.scenario.pivot("driver", index="nodes", values="value", maintain_order=True)
-    names = [c for c in wide.columns if c != "nodes"]
-    basis = dict(plan.scenario.select("driver", "basis").unique().iter_rows())
-    heads = {name: f"{name.replace('_', ' ')} ({basis[name]})" for name in names}
-    rounded = wide.with_columns(pl.col(c).round(0).cast(pl.Int64) for c in names)
-    return table(
-        rounded.drop("nodes", strict=False).select(
-            rounded["nodes"], *(pl.col(c).alias(heads[c]) for c in names if c != "nodes")
-        ),
-        "What the cluster is taken to be like (medians)",
+    told = plan.scenario.filter(pl.col("driver") != "nodes").with_columns(
+        head=pl.col("driver").str.replace_all("_", " ") + " (" + pl.col("basis") + ")",
+        value=pl.col("value").round(0).cast(pl.Int64),
     )
+    wide = told.pivot("head", index="nodes", values="value", maintain_order=True)
+    return table(wide, "What the cluster is taken to be like (medians)")
 
 
 def limits(plan: Plan) -> Html:

@@ -14,6 +14,8 @@ from capacity.tables import (
     BACKENDS,
     BPF_MAPS,
     ENDPOINTS,
+    IDENTITIES,
+    NAMESPACES,
     NODES,
     OPTIONS,
     POLICIES,
@@ -30,6 +32,8 @@ class Inventory:
     endpoints: pl.DataFrame = field(default_factory=ENDPOINTS.empty)
     services: pl.DataFrame = field(default_factory=SERVICES.empty)
     backends: pl.DataFrame = field(default_factory=BACKENDS.empty)
+    namespaces: pl.DataFrame = field(default_factory=NAMESPACES.empty)
+    identities: pl.DataFrame = field(default_factory=IDENTITIES.empty)
     policies: pl.DataFrame = field(default_factory=POLICIES.empty)
     options: pl.DataFrame = field(default_factory=OPTIONS.empty)
     bpf_maps: pl.DataFrame = field(default_factory=BPF_MAPS.empty)
@@ -59,6 +63,8 @@ def merge(parts: Sequence[Inventory]) -> Inventory:
         "endpoints": ["namespace", "pod"],
         "services": ["namespace", "service"],
         "backends": None,
+        "namespaces": ["namespace"],
+        "identities": ["identity"],
         "policies": ["kind", "namespace", "policy"],
         "options": ["option"],
         "bpf_maps": None,

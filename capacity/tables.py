@@ -197,6 +197,22 @@ BACKENDS: Final = Table(
         Column("protocol", pl.String),
     ),
 )
+NAMESPACES: Final = Table(
+    "namespaces",
+    "one Kubernetes namespace: policies select pods by its labels",
+    (
+        Column("namespace", pl.String),
+        Column("labels", pl.String, "", "labels, a JSON object with sorted keys"),
+    ),
+)
+IDENTITIES: Final = Table(
+    "identities",
+    "one cluster-wide security identity (CiliumIdentity)",
+    (
+        Column("identity", pl.Int64, "", "numeric identity, the name of the object"),
+        Column("labels", pl.String, "", "security labels, a JSON object with sorted keys"),
+    ),
+)
 POLICIES: Final = Table(
     "policies",
     "one network policy object; the whole object is kept for resolution",

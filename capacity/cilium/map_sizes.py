@@ -259,14 +259,15 @@ def validate(
     release = _release(version)
     known = _facts(version)
     ratio, findings = _ratio(options)
+    _check(1 if memory_bytes is None else memory_bytes, ratio or 0.0, possible_cpus)
     numbers, faults = _numbers(options, version)
     findings += faults + _unknown(options, version)
     distributed = str(options.get(DISTRIBUTED, "")).lower() in _TRUE
-    if distributed:
-        numbers, faults = _rounded(numbers, known, ratio, release, possible_cpus)
+    if distributed and release >= _DISTRIBUTED_SINCE:
+        numbers, faults = _rounded(numbers, options, ratio, version, possible_cpus)
         findings += faults
     findings += _limits(numbers, options, version)
-    findings += _switched_off(numbers, known, ratio)
+    findings += _switched_off(numbers, options, ratio, known)
     sizes: _Sizes | None = None
     if ratio == 0 or (ratio is not None and memory_bytes is not None):
         sizes = dynamic_sizes(
@@ -321,17 +322,18 @@ def _unknown(options: Mapping[str, _Value], version: str) -> list[Finding]:
     """Names that look like a map size and are none in this version: the agent ignores them."""
     here = set(facts.options(version)["option"])
     anywhere = set(facts.options()["option"])
+    sizes = {name for name in anywhere if name.endswith("-max")} | {RATIO}
     findings = []
     for name, value in options.items():
         if name in here or not name.startswith(("bpf-", "bpf_")):
             continue
-        close = difflib.get_close_matches(name.replace("_", "-"), anywhere, n=1, cutoff=0.85)
+        close = difflib.get_close_matches(name.replace("_", "-"), sizes, n=1, cutoff=0.85)
         if name in anywhere:
             hint = "it is one of other versions only"
         elif close:
             hint = f"did you mean {close[0]}?"
         elif name.endswith("-max"):
-            hint = f"sizes of maps are {', '.join(sorted(_bounds(version)))}"
+            hint = "`capacity facts options` lists those that exist"
         else:
             continue
         told = f"{name}: not an option of Cilium {version}, which ignores it; {hint}"
@@ -341,13 +343,12 @@ def _unknown(options: Mapping[str, _Value], version: str) -> list[Finding]:
 
 def _bounds(version: str) -> dict[str, tuple[int | None, int | None]]:
     """Bounds of explicit sizes: option → smallest, largest; None where the agent does not look."""
-    sizes = facts.options(version).filter(
+    entries = facts.options(version).filter(
         pl.col("option").str.contains("^bpf-.*-max$"), unit="entries"
     )
+    bounds = entries.select("option", pl.col("min", "max").cast(pl.Int64)).iter_rows()
     checked = {name: (row["limit_min"], row["limit_max"]) for name, row in _facts(version).items()}
-    return {
-        row["option"]: (row["min"], row["max"]) for row in sizes.iter_rows(named=True)
-    } | checked
+    return {name: (least, most) for name, least, most in bounds} | checked
 
 
 def _limits(numbers: _Sizes, options: Mapping[str, _Value], version: str) -> list[Finding]:
@@ -380,42 +381,44 @@ def _zero_allowed(version: str) -> frozenset[str]:
     return frozenset(zero | ({SOCK} if _release(version) >= _DISTRIBUTED_SINCE else set()))
 
 
-def _switched_off(numbers: _Sizes, known: _Facts, ratio: float | None) -> list[Finding]:
-    if not ratio:
-        return []
+def _switched_off(
+    numbers: _Sizes, options: Mapping[str, _Value], ratio: float | None, known: _Facts
+) -> list[Finding]:
     told = "is the default, but as it is set, this map is not sized dynamically: leave it out"
     return [
-        Finding(name, "info", number, number, f"{name}: {number} {told} to follow {RATIO}")
+        Finding(name, "info", options[name], number, f"{name}: {number} {told} to follow {RATIO}")
         for name, number in numbers.items()
-        if name in _DYNAMIC and number == known[name]["default"]
+        if ratio and name in _DYNAMIC and number == known[name]["default"]
     ]
 
 
 def _rounded(
-    numbers: _Sizes, known: _Facts, ratio: float | None, release: _Release, cpus: int
+    numbers: _Sizes,
+    options: Mapping[str, _Value],
+    ratio: float | None,
+    version: str,
+    cpus: int,
 ) -> tuple[_Sizes, list[Finding]]:
-    """Explicit sizes of distributed LRU maps as the agent takes them, and what it says to that."""
-    if release < _DISTRIBUTED_SINCE:
-        told = f"{DISTRIBUTED}: not an option before 1.18, which ignores it"
-        return numbers, [Finding(DISTRIBUTED, "warning", "true", None, told)]
+    """Sizes of distributed LRU maps as the agent takes them, and what there is to say to that."""
     if not ratio:
-        told = f"{DISTRIBUTED}: the agent refuses to start without {RATIO} above 0"
-        return numbers, [Finding(DISTRIBUTED, "error", "true", None, f"{told}: set 0.0025")]
+        told = f"{DISTRIBUTED}: the agent refuses to start without {RATIO} above 0: set 0.0025"
+        return numbers, [Finding(DISTRIBUTED, "error", options[DISTRIBUTED], None, told)]
+    rounds = _release(version) >= _ROUNDED_SINCE
+    known = _facts(version)
     out, findings = dict(numbers), []
-    for name, number in numbers.items():
-        size = _aligned(number, cpus, known) if name in _DYNAMIC else number
+    for name in numbers.keys() & _DYNAMIC:
+        number = numbers[name]
+        size = _aligned(number, cpus, known) if rounds else _up(number, cpus)
         if size == number:
             continue
-        told = f"{name}: {number} is not a multiple of the {cpus} possible CPUs within the limits"
-        if release >= _ROUNDED_SINCE:
+        told = f"{name}: {number} is no multiple of {cpus} possible CPUs up to the maximum"
+        if rounds:
             out[name] = size
-            told = f"{told}; the agent takes {size}"
-            findings.append(Finding(name, "info", number, size, told))
+            why = f"{told}; the agent takes {size}"
         else:
-            told = f"{told}; the kernel makes it {size}, so that the agent makes the map anew"
-            findings.append(
-                Finding(name, "warning", number, size, f"{told} at each start: set {size}")
-            )
+            why = f"{told}; the kernel takes {size}, so the agent makes the map anew at each start"
+        level: Level = "info" if rounds else "warning"
+        findings.append(Finding(name, level, options[name], size, why))
     return out, findings
 
 
@@ -440,12 +443,14 @@ def _nat(wanted: int, numbers: _Sizes, sizes: _Sizes | None, known: _Facts) -> l
     given, cut = numbers.get(NAT), tables * 2 // 3
     lowered = given is None or given == known[NAT]["default"]
     if wanted > tables:
-        then = f"takes {cut} instead: raise {CT_TCP}" if lowered else "refuses to start"
+        then = f"takes {cut} instead" if lowered else "refuses to start"
         where = "" if certain else " where dynamic sizing makes these no larger"
         why = f"{NAT}: {wanted} exceeds both CT tables together ({tables}){where}; the agent {then}"
         level: Level = "warning" if lowered or not certain else "error"
         effective = cut if lowered and certain else None
-        return [Finding(NAT, level, given, effective, f"{why}, or set at most {cut}")]
+        return [
+            Finding(NAT, level, given, effective, f"{why}: raise {CT_TCP} or set at most {cut}")
+        ]
     # Dynamic sizes are rounded one by one, which may put NAT one above two thirds
     if given is not None and certain and 3 * given > 2 * tables + 3:
         why = f"{NAT}: {given} is more than two thirds of both CT tables together ({tables})"
