@@ -52,11 +52,12 @@ def breaks_first(plan: Plan) -> go.Figure:
     ):
         seen = group.filter(pl.col("nodes_early").is_not_null())
         figure.add_traces(_ranges(seen, _safe(state), color, now * FARTHEST, plan.settings.risk))
-    figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), now))
+    figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), now * FARTHEST))
     _mark_nodes(figure, plan)
     figure.update_xaxes(
         type="log", range=[log10(now * 0.85), log10(now * FARTHEST * 1.1)], dtick="D2",
-        title_text="nodes of the cluster (log scale)", tickformat=",d",
+        tickformat=",d",
+        title_text=f"nodes of the cluster, from {plan.settings.risk:.0%} risk to the median (log)",
     )  # fmt: skip
     figure.update_yaxes(
         categoryorder="array", categoryarray=[_label(row) for row in table.iter_rows(named=True)],
@@ -126,17 +127,17 @@ def _range_hover(row: dict[str, Any], risk: float) -> str:
     return "<br>".join(lines)
 
 
-def _not_in_sight(rows: pl.DataFrame, now: float) -> list[go.Scatter]:
+def _not_in_sight(rows: pl.DataFrame, farthest: float) -> list[go.Scatter]:
     if rows.is_empty():
         return []
     told = [
-        "limit not known" if row["limit"] is None else "not in sight"
+        "limit not known" if row["limit"] is None else f"not in sight up to {farthest:,.0f}"
         for row in rows.iter_rows(named=True)
     ]
     labels = [_label(row) for row in rows.iter_rows(named=True)]
     return [
-        go.Scatter(x=[now * 1.05] * len(rows), y=labels, mode="text", text=told, showlegend=False,
-                   textposition="middle right", textfont={"color": GRAY, "size": 12},
+        go.Scatter(x=[farthest] * len(rows), y=labels, mode="text", text=told, showlegend=False,
+                   textposition="middle left", textfont={"color": GRAY, "size": 12},
                    hoverinfo="skip")
     ]  # fmt: skip
 
@@ -249,11 +250,12 @@ def _limit_lines(figure: go.Figure, plan: Plan) -> None:
     tops = [plan.growth[name].drop_nulls().max() for name in ("observed", "q95")]
     top = max((float(t) for t in tops if isinstance(t, float)), default=0.0)
     near = plan.exhaustion.filter(pl.col("nodes_early") <= 2 * top).head(3)
-    for row in near.iter_rows(named=True):
+    # Side by side: limits may lie so close that labels above each other would touch
+    for row, side in zip(near.iter_rows(named=True), ("left", "", "right"), strict=False):
         figure.add_hline(
             y=row["nodes_early"], line={"color": VERMILLION, "width": 1.5, "dash": "dot"},
             annotation_text=f"{_safe(resource(row))}: {row['nodes_early']:,}",
-            annotation_position="top left",
+            annotation_position=f"top {side}".strip(),
         )  # fmt: skip
 
 
@@ -281,7 +283,7 @@ def memory(plan: Plan) -> go.Figure:
             if size is not None:
                 _level(figure, size / _MEBI, color, name, sized, place, legend=i == 0)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
-    figure.update_yaxes(title_text="memory of the worst pod [MiB]", col=1)
+    figure.update_yaxes(title_text="MiB, worst pod", col=1)
     return figure
 
 
@@ -383,7 +385,7 @@ def _panels(title: str, names: Sequence[str]) -> go.Figure:
 def _look(height: int) -> dict[str, Any]:
     axis = {
         "gridcolor": _GRID, "linecolor": GRAY, "zeroline": False, "automargin": True,
-        "ticks": "outside", "tickcolor": _GRID,
+        "ticks": "outside", "tickcolor": _GRID, "title": {"font": {"size": 13}},
     }  # fmt: skip
     template = {"layout": {"xaxis": axis, "yaxis": axis}}
     return {
@@ -393,7 +395,7 @@ def _look(height: int) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 10, "r": 16, "t": 90, "b": 10},
-        "legend": {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top", "yref": "container"},
+        "legend": {"orientation": "h", "x": 0, "y": -64 / (height - 150), "yanchor": "top"},
         "hoverlabel": {"font": {"size": 13}},
     }
 
@@ -476,7 +478,14 @@ def _level(
 
 def _curve(plan: Plan, row: dict[str, Any]) -> pl.DataFrame:
     same = [pl.col(key).eq_missing(pl.lit(row[key], pl.String)) for key in _KEYS]
-    return plan.curves.filter(*same).sort("nodes")
+    return plan.curves.filter(*same, pl.col("nodes") <= _farthest_shown(plan)).sort("nodes")
+
+
+def _farthest_shown(plan: Plan) -> float:
+    """Half as far again as growth or the reader's own question leads."""
+    grown = plan.growth["q95"].drop_nulls()
+    ahead = [_now(plan), *plan.settings.nodes, *grown.tail(1)]
+    return 1.5 * max(ahead)
 
 
 def _now(plan: Plan) -> float:

@@ -16,6 +16,7 @@ import click
 
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
+from capacity.simulation_settings import SimulationSettings
 
 if TYPE_CHECKING:
     from capacity.planning import Plan
@@ -29,28 +30,33 @@ _OUTPUT = click.option(
 _VERSION = click.option("--cilium", metavar="VERSION", help="Cilium version, e.g. 1.18.")
 
 
-def _options(kind: type[PlanSettings]) -> Callable[[Any], Any]:
+def _options(kind: type[Any]) -> Callable[[Any], Any]:
     """Make the command's options from the fields of a settings class."""
 
     def decorate(function: Any) -> Any:
         for item in reversed(fields(kind)):
-            many = str(item.type).startswith("tuple")
             default = None if item.default is MISSING else item.default
-            value_type = {"int": int, "float": float, "tuple[int, ...]": int}.get(
-                str(item.type), str
-            )
             if item.metadata.get("argument"):
-                function = click.argument("source", default=default, metavar="[CLUSTER]")(function)
+                function = click.argument(item.name, default=default, metavar="[CLUSTER]")(function)
                 continue
             unit = item.metadata["unit"]
             function = click.option(
-                f"--{item.name}", item.name, type=value_type, default=default, multiple=many,
-                metavar=item.metadata.get("metavar"), show_default=default not in (None, ()),
+                f"--{item.name.replace('_', '-')}", item.name, type=_type(str(item.type)),
+                default=default, is_flag=str(item.type) == "bool",
+                multiple=str(item.type).startswith("tuple"),
+                metavar=item.metadata.get("metavar"), show_default=default not in (None, (), False),
                 help=item.metadata["help"] + (f" [{unit}]" if unit not in ("", "1") else ""),
             )(function)  # fmt: skip
         return function
 
     return decorate
+
+
+def _type(annotation: str) -> type[Any]:
+    for kind in (int, float, bool):
+        if annotation.removeprefix("tuple[").startswith(kind.__name__):
+            return kind
+    return str
 
 
 @click.group(context_settings=_CONTEXT)
@@ -233,10 +239,8 @@ def sizes_command(
 
 @cli.command("simulate")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--nodes", type=click.IntRange(1), help="Nodes at the end of the history.")
-@click.option("--days", type=click.IntRange(2), help="Days of history.")
-@click.option("--seed", type=int, help="Seed; the same seed gives the same bytes.")
-def simulate_command(out: Path, nodes: int | None, days: int | None, seed: int | None) -> None:
+@_options(SimulationSettings)
+def simulate_command(out: Path, **options: Any) -> None:
     """Write a synthetic cluster whose truth is known, as metrics and inventory.
 
     \b
@@ -244,12 +248,9 @@ def simulate_command(out: Path, nodes: int | None, days: int | None, seed: int |
       capacity simulate --out demo
       capacity simulate --out big --nodes 3000 --seed 2
     """
-    from capacity.simulate import SimulationSettings, simulate, write
+    from capacity.simulate import simulate, write
 
-    given: dict[str, Any] = {
-        k: v for k, v in {"nodes": nodes, "days": days, "seed": seed}.items() if v is not None
-    }
-    write(simulate(SimulationSettings(**given)), out)
+    write(simulate(SimulationSettings(**options)), out)
     _say(f"written: {out}")
 
 

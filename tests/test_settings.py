@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from capacity.errors import SettingsError
-from capacity.settings import PlanSettings, from_mapping
+from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
+from capacity.tables import DRIVERS
 
 
 def test_all_faults_come_in_one_message() -> None:
@@ -40,3 +41,7 @@ def test_fixed_drivers_are_numbers_by_name() -> None:
         "services": 4000.0,
         "policies": 10.0,
     }
+
+
+def test_the_drivers_that_can_be_set_are_the_columns_of_the_table() -> None:
+    assert list(DRIVER_NAMES) == [n for n in DRIVERS.schema if n not in ("time", "cluster")]

@@ -406,8 +406,9 @@ def _rounded(
     rounds = _release(version) >= _ROUNDED_SINCE
     known = _facts(version)
     out, findings = dict(numbers), []
-    for name in numbers.keys() & _DYNAMIC:
-        number = numbers[name]
+    for name, number in numbers.items():
+        if name not in _DYNAMIC:
+            continue
         size = _aligned(number, cpus, known) if rounds else _up(number, cpus)
         if size == number:
             continue

@@ -17,8 +17,8 @@ from capacity.simulate.cluster import draw
 from capacity.simulate.files import write
 from capacity.simulate.measured import measure
 from capacity.simulate.objects import Objects, inventory, objects
-from capacity.simulate.settings import SimulationSettings
 from capacity.simulate.truth import truth
+from capacity.simulation_settings import SimulationSettings
 
 __all__ = ["Simulation", "SimulationSettings", "simulate", "write"]
 

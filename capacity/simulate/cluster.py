@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from capacity.simulate import laws
 from capacity.simulate.laws import Array, Template
-from capacity.simulate.settings import SimulationSettings
+from capacity.simulation_settings import SimulationSettings
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capacity.cilium.map_sizes import dynamic_sizes
-from capacity.simulate.settings import SimulationSettings
+from capacity.simulation_settings import SimulationSettings
 from capacity.units import parse_bytes
 
 Array = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from capacity.inventory import Inventory
 from capacity.simulate.cluster import Cluster
 from capacity.simulate.laws import Template
 from capacity.simulate.measured import address, node_name
-from capacity.simulate.settings import SimulationSettings
+from capacity.simulation_settings import SimulationSettings
 from capacity.tables import BACKENDS, ENDPOINTS, NODES, OPTIONS, SERVICES, SOURCES, check
 from capacity.units import parse_bytes
 

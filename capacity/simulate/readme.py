@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from capacity.simulate.settings import SimulationSettings
+from capacity.simulation_settings import SimulationSettings
 
 _HEAD: Final = """# A synthetic Cilium cluster with known truth
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from capacity.simulate import laws
-from capacity.simulate.settings import SimulationSettings
+from capacity.simulation_settings import SimulationSettings
 from capacity.units import parse_bytes
 
 SCHEMA: Final = "capacity.simulation/1"

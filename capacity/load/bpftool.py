@@ -1,0 +1,126 @@
+"""BPF maps of a node as bpftool prints them; two forms.
+
+``bpftool map show -j`` is a list; names are cut by the kernel. A list of pins, lines of
+``PATH {json}`` (``bpftool map show -j pinned PATH`` after each path), tells whole names.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from capacity.load.documents import Found, Row
+
+# bpftool's name → type; tools/bpf/bpftool/map.c show_map_close_json, Linux 6.18
+_FIELDS: Final[dict[str, type]] = {
+    "type": str,
+    "bytes_key": int,
+    "bytes_value": int,
+    "max_entries": int,
+    "flags": int,
+}
+# RFC 3339 with the colons a file name cannot have: 2026-11-23T23-39-23Z
+_STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d[-:]?\d\d[-:]?\d\dZ")
+
+
+def is_map_list(document: Any) -> bool:
+    """Tell whether a JSON document is a list of maps."""
+    first = document[0] if isinstance(document, list) and document else None
+    return isinstance(first, dict) and "bytes_key" in first and "max_entries" in first
+
+
+def is_pin_list(data: bytes) -> bool:
+    """Tell whether a text is a list of pins."""
+    line = data.lstrip()[:400].split(b"\n", 1)[0]
+    return line.startswith(b"/") and b" {" in line
+
+
+def read(document: Any, name: str) -> Found:
+    """Read a list of maps.
+
+    Parameters
+    ----------
+    document
+        List as `bpftool map show -j` prints it; with option ``-f`` it names pins too.
+    name
+        File name: a UTC time in it, e.g. ``2026-11-23T23-39-23Z``, is the time of the maps.
+
+    Returns
+    -------
+    Found
+        Kind `bpf_maps`: the map's number, whether the whole name is known, and a row of table
+        bpf_maps.
+
+    Examples
+    --------
+    >>> shape = {"bytes_key": 4, "bytes_value": 4, "max_entries": 50, "flags": 0}
+    >>> told = [{"id": 7, "type": "prog_array", "name": "cilium_calls_00"} | shape]
+    >>> read(told, "node-1.json").rows["bpf_maps"][0][4:6]
+    ('cilium_calls_00', 'prog_array')
+    """
+    return _found([(f"map {i}", entry) for i, entry in enumerate(document, 1)], (), name)
+
+
+def read_pins(data: bytes, name: str) -> Found:
+    """Read a list of pins; the last part of each path is the map's whole name."""
+    entries, faults = [], []
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        path, _, told = line.strip().partition(" ")
+        if not path:
+            continue
+        try:
+            entries.append((f"line {number}", orjson.loads(told) | {"pinned": [path]}))
+        except (orjson.JSONDecodeError, TypeError):
+            faults.append(f"line {number}: {line[:60]!r} is not a path and a JSON object")
+    return _found(entries, tuple(faults), name)
+
+
+def _found(entries: list[tuple[str, Any]], faults: tuple[str, ...], name: str) -> Found:
+    time = time_in(name)
+    rows: list[Row] = []
+    told = list(faults)
+    for place, entry in entries:
+        fault = _fault(entry)
+        if fault is None:
+            rows.append(_row(entry, time))
+        else:
+            told.append(f"{place}: {fault}")
+    return Found(len(entries) + len(faults), {"bpf_maps": rows}, tuple(told))
+
+
+def time_in(name: str) -> datetime | None:
+    """Give the UTC time that is written in a file name.
+
+    >>> time_in("2026-11-23T23-39-23Z_m00.bpftool.json.gz").isoformat()
+    '2026-11-23T23:39:23+00:00'
+    """
+    match = _STAMP.search(name)
+    digits = re.sub(r"\D", "", match.group()) if match else ""
+    try:
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _fault(entry: Any) -> str | None:
+    if not isinstance(entry, dict):
+        return f"{entry!r:.40} is no map"
+    for name, kind in _FIELDS.items():
+        if not isinstance(entry.get(name), kind):
+            return f"{name} is {entry.get(name)!r}, wanted {kind.__name__}"
+    return None
+
+
+def _row(entry: dict[str, Any], time: datetime | None) -> Row:
+    pins = entry.get("pinned")
+    path = pins[0] if isinstance(pins, list) and pins else None
+    name = str(path).rsplit("/", 1)[-1] if path else str(entry.get("name") or "")
+    memlock = entry.get("bytes_memlock")
+    shape = (entry["type"], entry["bytes_key"], entry["bytes_value"], entry["max_entries"])
+    return (
+        entry.get("id"), path is not None, time, None, name, *shape, entry["flags"],
+        memlock if isinstance(memlock, int) else None,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Helm values of Cilium as agent options; which value sets which option is a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+
+from capacity import facts
+from capacity.load.documents import Found, Row
+
+# Top-level values of the chart (cilium/cilium install/kubernetes/cilium/values.yaml, 1.14–1.20):
+# one of the first tells Cilium's values from those of other charts, of the others two do.
+_TELLING: Final = {"bpf", "kubeProxyReplacement", "maglev", "clustermesh", "bpfClockProbe"}
+_USUAL: Final = {
+    "autoDirectNodeRoutes", "cluster", "cni", "conntrackGCInterval", "egressGateway", "hubble",
+    "ipam", "ipv4", "ipv6", "k8sServiceHost", "l7Proxy", "loadBalancer", "operator",
+    "routingMode", "socketLB", "tunnelProtocol",
+}  # fmt: skip
+# A value that the deployment fills in tells nothing yet
+_VARIABLES: Final = ("${", "{{")
+
+
+def values_of(document: Any) -> Mapping[str, Any] | None:
+    """Give Cilium's values in a document: the whole, or those of a subchart `cilium`.
+
+    Examples
+    --------
+    >>> values_of({"cilium": {"bpf": {"policyMapMax": 32768}}})
+    {'bpf': {'policyMapMax': 32768}}
+    >>> values_of({"kind": "Pod", "bpf": {}}) is None
+    True
+    """
+    if not isinstance(document, dict) or "kind" in document or "apiVersion" in document:
+        return None
+    for values in (document, document.get("cilium")):
+        names = set(values) if isinstance(values, dict) else set()
+        if names & _TELLING or len(names & _USUAL) >= 2:
+            return dict(values)
+    return None
+
+
+def read(values: Mapping[str, Any], place: str) -> Found:
+    """Give the agent options that Helm values set; kind `Helm`, rows of table options."""
+    return Found(read=1, rows={"Helm": list(option_rows(values, place))})
+
+
+def option_rows(values: Mapping[str, Any], place: str) -> Iterator[Row]:
+    """Give rows of table options.
+
+    Keys of `extraConfig` go to the ConfigMap as they are. Empty values leave the chart's default.
+
+    Examples
+    --------
+    >>> list(option_rows({"bpf": {"policyMapMax": 32768, "natMax": None}}, "values.yaml"))
+    [('bpf-policy-map-max', '32768', 'values.yaml: bpf.policyMapMax')]
+    """
+    extra = values.get("extraConfig")
+    known = _options()
+    for name, value in _leaves(values, ""):
+        if name.startswith("extraConfig.") and isinstance(extra, dict):
+            option: str | None = name.removeprefix("extraConfig.")
+        else:
+            option = known.get(name)
+        text = _text(value)
+        if option is not None and text:
+            yield option, text, f"{place}: {name}"
+
+
+@cache
+def _options() -> dict[str, str]:
+    """Helm value → agent option; hidden options that fall back to another stand after it."""
+    rows = facts.options().drop_nulls("helm_value").select("helm_value", "option")
+    return dict(rows.unique("helm_value", keep="first", maintain_order=True).iter_rows())
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        return ""
+    text = str(value)
+    return "" if any(mark in text for mark in _VARIABLES) else text
