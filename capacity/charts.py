@@ -25,6 +25,8 @@ BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
 GREEN: Final = "#009E73"
 SKY: Final = "#56B4E9"
+ORANGE: Final = "#E69F00"
+PURPLE: Final = "#CC79A7"
 # Contrast 4.5 : 1 on white and on black, WCAG 2.2 criterion 1.4.3
 GRAY: Final = "#767676"
 _GRID: Final = "rgba(128,128,128,0.25)"
@@ -250,12 +252,14 @@ def _limit_lines(figure: go.Figure, plan: Plan) -> None:
     tops = [plan.growth[name].drop_nulls().max() for name in ("observed", "q95")]
     top = max((float(t) for t in tops if isinstance(t, float)), default=0.0)
     near = plan.exhaustion.filter(pl.col("nodes_early") <= 2 * top).head(3)
-    # Side by side: limits may lie so close that labels above each other would touch
-    for row, side in zip(near.iter_rows(named=True), ("left", "", "right"), strict=False):
-        figure.add_hline(
-            y=row["nodes_early"], line={"color": VERMILLION, "width": 1.5, "dash": "dot"},
-            annotation_text=f"{_safe(resource(row))}: {row['nodes_early']:,}",
-            annotation_position=f"top {side}".strip(),
+    looks = ((VERMILLION, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"))
+    ends = _dates(plan.growth.sort("time")[[0, -1]])
+    for row, (color, dash) in zip(near.iter_rows(named=True), looks, strict=False):
+        # Named in the legend: limits may lie so close that labels beside them would touch
+        figure.add_scatter(
+            x=ends, y=[row["nodes_early"]] * 2, mode="lines",
+            line={"color": color, "width": 2, "dash": dash}, hoverinfo="skip",
+            name=f"{_safe(resource(row))} may run out: {row['nodes_early']:,} nodes",
         )  # fmt: skip
 
 
@@ -424,8 +428,8 @@ def _band(
     figure.add_trace(_area(nodes, low, high, SKY, legend=legend), **place)
     seen = int((curve["reach"] <= 1.0).sum())
     for name, dash, part in (
-        ("median, node counts seen", "solid", slice(0, seen)),
-        ("median, beyond them", "dash", slice(max(seen - 1, 0), None)),
+        ("median, node counts observed", "solid", slice(0, seen)),
+        ("median, extrapolated", "dash", slice(max(seen - 1, 0), None)),
     ):
         if len(nodes[part]) > 1:
             figure.add_scatter(
@@ -485,7 +489,7 @@ def _farthest_shown(plan: Plan) -> float:
     """Half as far again as growth or the reader's own question leads."""
     grown = plan.growth["q95"].drop_nulls()
     ahead = [_now(plan), *plan.settings.nodes, *grown.tail(1)]
-    return 1.5 * max(ahead)
+    return 1.5 * float(max(ahead))
 
 
 def _now(plan: Plan) -> float:

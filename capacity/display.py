@@ -20,6 +20,7 @@ from capacity.planning import Plan, resource
 from capacity.printing import cell
 from capacity.units import format_bytes
 
+_SHORT: Final = 12
 _AMOUNT: Final = re.compile(r"[+-]?[\d.,]+( ?(%|[KMGTPE]?i?B|m|x))?|–")
 _STATES: Final = {"fits": "Fits", "short": "Short", "unknown": "Unknown"}
 
@@ -60,7 +61,7 @@ def table(frame: pl.DataFrame, caption: str, *, empty: str = "Nothing to show.")
     cells = [[cell(value) for value in row] for row in frame.iter_rows()]
     right = [all(_AMOUNT.fullmatch(row[i]) for row in cells) for i in range(frame.width)]
     head = "".join(
-        f'<th scope="col"{_side(is_right)}>{escape(name.replace("_", " "))}</th>'
+        f'<th scope="col"{_look(is_right)}>{escape(name.replace("_", " "))}</th>'
         for name, is_right in zip(frame.columns, right, strict=True)
     )
     body = "".join(f"<tr>{_row(row, right)}</tr>" for row in cells)
@@ -74,15 +75,16 @@ def table(frame: pl.DataFrame, caption: str, *, empty: str = "Nothing to show.")
 
 def _row(row: list[str], right: list[bool]) -> str:
     first, *rest = row
-    out = f'<th scope="row">{escape(first)}</th>'
+    out = f'<th scope="row"{_look(right[0], first)}>{escape(first)}</th>'
     for text, is_right in zip(rest, right[1:], strict=True):
-        out += f"<td{_side(is_right)}>{escape(text)}</td>"
+        out += f"<td{_look(is_right, text)}>{escape(text)}</td>"
     return out
 
 
-def _side(is_right: bool) -> str:
-    # For Jupyter, whose own style sheet aligns all cells to the right
-    return f' style="text-align:{"right" if is_right else "left"}"'
+def _look(is_right: bool, text: str = "") -> str:
+    """Align and keep short texts such as dates on one line; Jupyter aligns all to the right."""
+    one_line = ";white-space:nowrap" if 0 < len(text) <= _SHORT else ""
+    return f' style="text-align:{"right" if is_right else "left"}{one_line}"'
 
 
 def verdict(plan: Plan) -> Html:
@@ -150,12 +152,12 @@ def fits(plan: Plan) -> Html:
     if tested.is_empty():
         told = "no history long enough to test a fit on unseen data"
     else:
-        error, inside = (tested[f"backtest_{n}"].median() for n in ("error", "coverage"))
+        error, inside = tested.select(pl.median("backtest_error", "backtest_coverage")).row(0)
         told = (
             f"fitted to the first two thirds of the history, {len(tested)} fits missed the rest "
             f"by {error:.1%} (median), and {inside:.0%} of it lay inside the 90 % interval"
         )
-    return table(frame, f"How sure: {told}")
+    return table(frame, f"How good the fits are: {told}")
 
 
 def scenario(plan: Plan) -> Html:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -200,6 +201,7 @@ def _release(version: str) -> _Release:
     return int(major), int(minor)
 
 
+@cache
 def _facts(version: str) -> _Facts:
     return {row["option"]: row for row in facts.dynamic(version).iter_rows(named=True)}
 
@@ -320,14 +322,14 @@ def _whole(value: _Value) -> int | None:
 
 def _unknown(options: Mapping[str, _Value], version: str) -> list[Finding]:
     """Names that look like a map size and are none in this version: the agent ignores them."""
-    here = set(facts.options(version)["option"])
-    anywhere = set(facts.options()["option"])
+    here, anywhere = _names(version), _names(None)
     sizes = {name for name in anywhere if name.endswith("-max")} | {RATIO}
     findings = []
     for name, value in options.items():
         if name in here or not name.startswith(("bpf-", "bpf_")):
             continue
-        close = difflib.get_close_matches(name.replace("_", "-"), sizes, n=1, cutoff=0.85)
+        like = 0.75 if name.endswith(("-max", "_max")) else 0.85
+        close = difflib.get_close_matches(name.replace("_", "-"), sizes, n=1, cutoff=like)
         if name in anywhere:
             hint = "it is one of other versions only"
         elif close:
@@ -341,7 +343,13 @@ def _unknown(options: Mapping[str, _Value], version: str) -> list[Finding]:
     return findings
 
 
-def _bounds(version: str) -> dict[str, tuple[int | None, int | None]]:
+@cache
+def _names(version: str | None) -> frozenset[str]:
+    return frozenset(facts.options(version)["option"])
+
+
+@cache
+def _bounds(version: str) -> Mapping[str, tuple[int | None, int | None]]:
     """Bounds of explicit sizes: option → smallest, largest; None where the agent does not look."""
     entries = facts.options(version).filter(
         pl.col("option").str.contains("^bpf-.*-max$"), unit="entries"
@@ -374,6 +382,7 @@ def _limits(numbers: _Sizes, options: Mapping[str, _Value], version: str) -> lis
     return findings
 
 
+@cache
 def _zero_allowed(version: str) -> frozenset[str]:
     """Options whose 0 means: as bpf-lb-map-max, or sized dynamically."""
     defaults = facts.options(version).select("option", "default").iter_rows()

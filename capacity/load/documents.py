@@ -102,11 +102,11 @@ def content(path: Path) -> bytes:
 
 
 def parse(data: bytes, *, is_json: bool) -> Documents:
-    """Read JSON or YAML; what starts like JSON is tried as JSON first.
+    r"""Read JSON or YAML; what starts like JSON is tried as JSON first.
 
     Examples
     --------
-    >>> parse(b"a: 1\\n---\\nb: [x, null]\\n", is_json=False).values
+    >>> parse(b"a: 1\n---\nb: [x, null]\n", is_json=False).values
     ((1, {'a': 1}), (2, {'b': ['x', None]}))
     >>> parse(b'{"a": [1', is_json=True).faults[0]
     'JSON breaks off at offset 8 (line 1, column 9): unexpected end of data; export it again'

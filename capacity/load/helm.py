@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-
 from capacity import facts
 from capacity.load.documents import Found, Row
 
@@ -35,9 +34,10 @@ def values_of(document: Any) -> Mapping[str, Any] | None:
     if not isinstance(document, dict) or "kind" in document or "apiVersion" in document:
         return None
     for values in (document, document.get("cilium")):
-        names = set(values) if isinstance(values, dict) else set()
-        if names & _TELLING or len(names & _USUAL) >= 2:
-            return dict(values)
+        if not isinstance(values, dict):
+            continue
+        if values.keys() & _TELLING or len(values.keys() & _USUAL) >= 2:
+            return values
     return None
 
 

@@ -339,7 +339,7 @@ def test_a_distributed_lru_has_a_multiple_of_the_cpus_within_the_limits(
     )
     assert all(size % cpus == 0 and size <= MOST for size in sizes.values())
     whole = dynamic_sizes(memory, ratio, version=version, explicit=explicit)
-    tops = {name: MOST // cpus * cpus for name in DYNAMIC}
+    tops = dict.fromkeys(DYNAMIC, MOST // cpus * cpus)
     assert all(min(whole[n], tops[n]) <= sizes[n] < whole[n] + 2 * cpus for n in DYNAMIC)
 
 

@@ -1,0 +1,236 @@
+"""The plan as a whole: against a simulated cluster's truth, and against a real agent's recording."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import capacity
+from capacity import planning, shipped
+from capacity.errors import CapacityError, ExportError
+from capacity.export import Metrics
+from capacity.planning import Plan
+from capacity.settings import PlanSettings
+from capacity.tables import TABLES, check
+from capacity.units import parse_bytes
+
+
+@pytest.fixture(scope="module")
+def demo() -> Plan:
+    return capacity.plan(PlanSettings())
+
+
+@pytest.fixture(scope="module")
+def lab() -> Plan:
+    return capacity.plan(PlanSettings(str(shipped.path("data", "lab"))))
+
+
+@pytest.fixture(scope="module")
+def truth() -> dict[str, dict[str, object]]:
+    told = json.loads(shipped.path("data", "demo", "truth.json").read_text(encoding="utf-8"))
+    return {
+        f"{row['component']} {row['subject'] or row['quantity']}": row
+        for row in told["exhaustion"]
+    }
+
+
+def found(plan: Plan, component: str, name: str) -> dict[str, object]:
+    rows = plan.exhaustion.filter(
+        pl.col("component") == component,
+        pl.coalesce("subject", "quantity") == name,
+    )
+    assert len(rows) == 1, (component, name)
+    return rows.row(0, named=True)
+
+
+def test_every_frame_of_a_plan_is_a_declared_table(demo: Plan, lab: Plan) -> None:
+    tables = {table.name: table for table in TABLES} | {"curves": None}
+    tables["curves"] = tables["forecast"]
+    for plan in (demo, lab):
+        for name in planning.FRAMES:
+            check(getattr(plan, name), tables[name])
+
+
+def test_the_demo_tells_first_what_truly_breaks_first(demo: Plan) -> None:
+    first = demo.exhaustion.row(0, named=True)
+    assert first["subject"] == "lb4_services_v2"
+    assert demo.verdict == "short"
+    assert "lb4_services_v2" in demo.headline
+
+
+@pytest.mark.parametrize(
+    ("component", "name"),
+    [("map", "lb4_services_v2"), ("map", "cilium_policy_*"), ("map", "lb4_backends_v3"),
+     ("map", "ipcache"), ("operator", "memory"), ("agent", "memory")],
+)  # fmt: skip
+def test_the_true_node_count_of_the_demo_lies_in_what_is_told(
+    demo: Plan, truth: dict[str, dict[str, object]], component: str, name: str
+) -> None:
+    told = found(demo, component, name)
+    true = truth[f"{component} {name}"]["nodes"]
+    assert isinstance(true, int)
+    assert told["nodes_early"] <= true
+    assert told["nodes_median"] == pytest.approx(true, rel=0.1)
+
+
+def test_dates_follow_the_growth_of_the_demo(
+    demo: Plan, truth: dict[str, dict[str, object]]
+) -> None:
+    told = found(demo, "map", "lb4_services_v2")
+    true = datetime.fromisoformat(str(truth["map lb4_services_v2"]["date"]))
+    assert told["date_early"] < true
+    assert abs((told["date_median"] - true).days) < 45
+
+
+def test_what_is_to_be_set_holds_the_true_need_at_the_planned_node_count(demo: Plan) -> None:
+    rows = {row["setting"]: row for row in demo.recommendation.iter_rows(named=True)}
+    lb = rows["bpf.lbMapMax"]
+    assert lb["status"] == "raise"
+    assert lb["target"] == 131072
+    assert lb["restart"]
+    assert lb["cost"] > 0
+    for row in rows.values():
+        assert row["reason"]
+        assert row["evidence"]
+        assert row["status"] in {"ok", "raise", "set", "redesign", "unknown"}
+
+
+def test_a_plan_of_the_applied_advice_asks_for_no_larger_maps(demo: Plan) -> None:
+    """The largest target is enough: usage at the planned nodes stays below 1 - headroom."""
+    for row in demo.recommendation.filter(status="raise", unit="1").iter_rows(named=True):
+        planned = int(re.sub(r"\D", "", re.search(r"at ([\d,]+) nodes", row["reason"])[1]))
+        curve = demo.curves.filter(pl.col("subject") == row["subject"])
+        need = curve.filter(pl.col("nodes") >= planned).sort("nodes")["q95"][0]
+        assert need <= row["target"]
+
+
+def test_the_same_settings_give_the_same_plan(lab: Plan) -> None:
+    again = capacity.plan(lab.settings)
+    for name in planning.FRAMES:
+        assert getattr(again, name).equals(getattr(lab, name)), name
+    assert again.headline == lab.headline
+
+
+def test_another_seed_changes_draws_but_not_the_story(lab: Plan) -> None:
+    other = capacity.plan(dataclasses.replace(lab.settings, seed=5))
+    assert other.exhaustion["subject"][0] == lab.exhaustion["subject"][0]
+    assert not other.forecast.equals(lab.forecast)
+
+
+def lab_truth() -> list[dict[str, str]]:
+    with shipped.path("data", "lab", "truth.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_lab_is_planned_without_dates_since_it_spans_minutes(lab: Plan) -> None:
+    assert lab.exhaustion["date_early"].null_count() == len(lab.exhaustion)
+    assert any("only node counts" in warning for warning in lab.warnings)
+
+
+def test_the_lab_needs_more_load_for_more_nodes(lab: Plan) -> None:
+    rows = lab.forecast.sort("component", "subject", "quantity", "nodes")
+    grown = rows.group_by("component", "subject", "quantity", maintain_order=True).agg(
+        pl.col("q50").diff().min().alias("least")
+    )
+    assert grown["least"].min() >= -1e-6 * rows["q50"].max()
+
+
+def test_asked_node_counts_and_fixed_drivers_are_used(lab: Plan) -> None:
+    asked = dataclasses.replace(lab.settings, nodes=(1000,), set=("services=5000",))
+    plan = capacity.plan(asked)
+    assert plan.forecast["nodes"].max() == 1000
+    services = plan.scenario.filter(pl.col("driver") == "services", pl.col("nodes") == 1000)
+    assert services["value"].to_list() == [5000.0]
+    assert services["basis"].to_list() == ["set"]
+    ids = plan.forecast.filter(pl.col("subject") == "service-ids", pl.col("nodes") == 1000)
+    assert ids["q50"][0] == pytest.approx(5000, rel=0.02)
+
+
+def test_a_hard_limit_is_never_to_be_raised(lab: Plan) -> None:
+    plan = capacity.plan(dataclasses.replace(lab.settings, nodes=(100_000,)))
+    hard = set(plan.exhaustion.filter(pl.col("kind") == "hard")["subject"])
+    rows = plan.recommendation.filter(pl.col("subject").is_in(hard))
+    assert set(rows["status"]) <= {"ok", "redesign"}
+    told = rows.filter(pl.col("status") == "redesign")
+    assert not told.is_empty()
+    assert told["target"].null_count() == len(told)
+    assert told["reason"].str.contains("largest cluster of this shape").all()
+
+
+def test_a_target_never_exceeds_what_cilium_accepts(lab: Plan) -> None:
+    plan = capacity.plan(dataclasses.replace(lab.settings, nodes=(100_000,)))
+    over = plan.recommendation.filter(pl.col("target") > pl.col("upper"))
+    assert over.is_empty()
+
+
+def test_an_export_of_two_clusters_is_refused(
+    export: Callable[..., Metrics], tmp_path: Path
+) -> None:
+    lines = [
+        f'cilium_endpoint{{node="n",cluster="{name}"}} 3 {1_767_225_600_000 + i * 60_000}'
+        for name in ("a", "b")
+        for i in range(3)
+    ]
+    (tmp_path / "both.prom").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ExportError, match="clusters"):
+        capacity.plan(PlanSettings(str(tmp_path)))
+
+
+def test_an_export_without_cilium_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.prom").write_text("up 1 1767225600000\n")
+    with pytest.raises(CapacityError, match="cilium_bpf_map_pressure|nothing"):
+        capacity.plan(PlanSettings(str(tmp_path)))
+
+
+def test_the_version_comes_from_the_option_the_metric_or_the_maps(
+    export: Callable[..., Metrics],
+) -> None:
+    def told(**settings: str) -> tuple[str, str | None]:
+        return planning.detect_version(metrics, PlanSettings("x", **settings))
+
+    metrics = export(({"__name__": "cilium_version", "version": "1.16.4"}, [(0, 0.0)]))
+    assert told() == ("1.16", None)
+    assert told(cilium="1.18.2") == ("1.18", None)
+    metrics = export(
+        ({"__name__": "cilium_bpf_map_pressure", "map_name": "tunnel_map"}, [(0, 0.1)])
+    )
+    version, note = told()
+    assert version == "1.17"
+    assert "--cilium" in str(note)
+
+
+def test_quantities_written_in_manifests_read_back(demo: Plan) -> None:
+    from capacity.manifests import manifests
+
+    values = manifests(demo.recommendation)["helm-values.yaml"]
+    limit = re.search(r"limits:\n(?:\s+#.*\n)?\s+memory: (\S+)", values)
+    assert limit is not None
+    assert parse_bytes(limit[1]) > 0
+
+
+def test_no_secret_of_a_url_gets_into_the_outcome(
+    monkeypatch: pytest.MonkeyPatch, lab: Plan
+) -> None:
+    from capacity.outcome import to_json
+
+    url = "http://me:s3cret@127.0.0.1/prom?token=s3cret"
+    plan = dataclasses.replace(lab, settings=dataclasses.replace(lab.settings, source=url))
+    assert "s3cret" not in to_json(plan)
+    assert "s3cret" not in plan._repr_html_()
+
+
+def test_gz_files_of_the_lab_are_small_and_deterministic() -> None:
+    for file in shipped.path("data", "lab").rglob("*.gz"):
+        assert file.stat().st_size < 200_000
+        head = file.read_bytes()[:8]
+        assert head[4:8] == b"\0\0\0\0", f"{file.name} holds the time it was made"
+        assert gzip.decompress(file.read_bytes())
