@@ -60,7 +60,7 @@ def read(document: Any, place: str) -> Found:
         kind = _kind(item)
         reader = KINDS.get(kind) if isinstance(kind, tuple) else None
         if reader is None:
-            unused[kind[1] if isinstance(kind, tuple) else kind] += 1
+            unused[_unused(kind)] += 1
             continue
         seen += 1
         try:
@@ -99,6 +99,14 @@ def _kind(item: Any) -> tuple[str, str] | str:
     if not isinstance(version, str):
         return f"{item['kind']} without apiVersion"
     return version.rpartition("/")[0], item["kind"]
+
+
+def _unused(kind: tuple[str, str] | str) -> str:
+    """Name a kind; with its group where another group's kind of that name is used."""
+    if not isinstance(kind, tuple):
+        return kind
+    is_ours = any(name == kind[1] for _, name in KINDS)
+    return f"{kind[1]} of {kind[0] or 'v1'}" if is_ours else kind[1]
 
 
 def _called(item: Object) -> str:
