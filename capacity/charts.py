@@ -17,8 +17,8 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from capacity.display import amount
-from capacity.forecast import FARTHEST
+from capacity import findings
+from capacity.findings import amount, capital, farthest, nodes_now, percent, scope
 from capacity.planning import Plan, resource
 
 BLUE: Final = "#0072B2"
@@ -45,21 +45,21 @@ def breaks_first(plan: Plan) -> go.Figure:
     plan
         Read are exhaustion and growth. [nodes]
     """
-    table, now = plan.exhaustion, _now(plan)
-    figure = _figure(breaks_first_title(plan), height=130 + 30 * max(len(table), 3))
+    table, now, end = plan.exhaustion, nodes_now(plan), farthest(plan)
+    figure = _figure(findings.breaks_first(plan), height=130 + 30 * max(len(table), 3))
     short = pl.col("status") == "short"
     for state, color, group in (
-        (f"runs short within {_scope(plan)}", VERMILLION, table.filter(short)),
+        (f"runs short within {scope(plan)}", VERMILLION, table.filter(short)),
         ("runs out later", BLUE, table.filter(~short)),
     ):
         seen = group.filter(pl.col("nodes_early").is_not_null())
-        figure.add_traces(_ranges(seen, _safe(state), color, now * FARTHEST, plan.settings.risk))
-    figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), now * FARTHEST))
+        figure.add_traces(_ranges(seen, _safe(state), color, end, plan.settings.risk))
+    figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), end))
     _mark_nodes(figure, plan)
     figure.update_xaxes(
-        type="log", range=[log10(now * 0.85), log10(now * FARTHEST * 1.1)], dtick="D2",
+        type="log", range=[log10(now * 0.85), log10(end * 1.1)], dtick="D2",
         tickformat=",d",
-        title_text=f"nodes of the cluster, from {plan.settings.risk:.0%} risk to the median (log)",
+        title_text=f"nodes, from {percent(plan.settings.risk)} risk to the median (log scale)",
     )  # fmt: skip
     figure.update_yaxes(
         categoryorder="array", categoryarray=[_label(row) for row in table.iter_rows(named=True)],
@@ -68,37 +68,14 @@ def breaks_first(plan: Plan) -> go.Figure:
     return figure
 
 
-def breaks_first_title(plan: Plan) -> str:
-    """Say which resource runs out first, as table exhaustion has it."""
-    seen = plan.exhaustion.filter(pl.col("nodes_early").is_not_null())
-    if seen.is_empty():
-        return f"No limit is in sight up to {_now(plan) * FARTHEST:,.0f} nodes"
-    first = seen.row(0, named=True)
-    short = len(plan.exhaustion.filter(pl.col("status") == "short"))
-    at = f"{first['nodes_early']:,} nodes with {plan.settings.risk:.0%} risk"
-    if first["nodes_median"] is not None:
-        at += f", {first['nodes_median']:,} in the median"
-    if not short:
-        return f"Nothing runs short within {_scope(plan)}; {resource(first)} would first, at {at}"
-    count = f"{short} of {len(plan.exhaustion)} resources run short within {_scope(plan)}"
-    return f"{resource(first)} runs out first, at {at}; {count}"
-
-
-def _scope(plan: Plan) -> str:
-    asked = max(plan.settings.nodes, default=None)
-    return plan.settings.horizon if asked is None else f"{plan.settings.horizon} or {asked:,} nodes"
-
-
-def _ranges(
-    rows: pl.DataFrame, name: str, color: str, farthest: float, risk: float
-) -> list[go.Scatter]:
+def _ranges(rows: pl.DataFrame, name: str, color: str, end: float, risk: float) -> list[go.Scatter]:
     """Draw a bar from early to median; an open end where the median is beyond the chart."""
     if rows.is_empty():
         return []
     labels = [_label(row) for row in rows.iter_rows(named=True)]
     early = rows["nodes_early"].to_list()
     median = rows["nodes_median"].to_list()
-    ends = [farthest if m is None else m for m in median]
+    ends = [end if m is None else m for m in median]
     x = [value for pair in zip(early, ends, strict=True) for value in (*pair, None)]
     y = [value for label in labels for value in (label, label, None)]
     hover = [_range_hover(row, risk) for row in rows.iter_rows(named=True)]
@@ -119,7 +96,7 @@ def _range_hover(row: dict[str, Any], risk: float) -> str:
     median, beyond = row["nodes_median"], "beyond the chart"
     lines = [
         f"<b>{_safe(resource(row))}</b> ({row['kind']} limit)",
-        f"{row['nodes_early']:,} nodes with {risk:.0%} risk"
+        f"{row['nodes_early']:,} nodes with {percent(risk)} risk"
         + (f", {row['date_early']:%Y-%m-%d}" if row["date_early"] else ""),
         (f"{median:,} nodes" if median is not None else beyond)
         + " in the median"
@@ -129,16 +106,16 @@ def _range_hover(row: dict[str, Any], risk: float) -> str:
     return "<br>".join(lines)
 
 
-def _not_in_sight(rows: pl.DataFrame, farthest: float) -> list[go.Scatter]:
+def _not_in_sight(rows: pl.DataFrame, end: float) -> list[go.Scatter]:
     if rows.is_empty():
         return []
     told = [
-        "limit not known" if row["limit"] is None else f"not in sight up to {farthest:,.0f}"
+        "limit not known" if row["limit"] is None else f"not in sight up to {end:,.0f}"
         for row in rows.iter_rows(named=True)
     ]
     labels = [_label(row) for row in rows.iter_rows(named=True)]
     return [
-        go.Scatter(x=[farthest] * len(rows), y=labels, mode="text", text=told, showlegend=False,
+        go.Scatter(x=[end] * len(rows), y=labels, mode="text", text=told, showlegend=False,
                    textposition="middle left", textfont={"color": GRAY, "size": 12},
                    hoverinfo="skip")
     ]  # fmt: skip
@@ -146,7 +123,7 @@ def _not_in_sight(rows: pl.DataFrame, farthest: float) -> list[go.Scatter]:
 
 def _mark_nodes(figure: go.Figure, plan: Plan) -> None:
     """Draw the present node count and where growth leads to; labels stand above the chart."""
-    now, ahead = _now(plan), plan.growth.drop_nulls("q50").tail(1)
+    now, ahead = nodes_now(plan), plan.growth.drop_nulls("q50").tail(1)
     _mark(figure, now, f"today {now:,.0f}", "right")
     if not ahead.is_empty():
         low, middle, high = (float(ahead[name][0]) for name in ("q05", "q50", "q95"))
@@ -176,7 +153,7 @@ def fill(plan: Plan) -> go.Figure:
     """
     urgent = plan.exhaustion.filter(pl.col("limit") > 0).head(_MOST_PANELS)
     panels = [row for row in urgent.iter_rows(named=True) if len(_curve(plan, row))]
-    figure = _panels(fill_title(plan), [_panel_title(row) for row in panels])
+    figure = _panels(findings.fill(plan), [_panel_title(row) for row in panels])
     for i, row in enumerate(panels):
         curve = _curve(plan, row)
         share = curve.select(
@@ -186,21 +163,10 @@ def fill(plan: Plan) -> go.Figure:
         _band(figure, share, BLUE, "%", place, legend=i == 0)
         _shade(figure, share, place)
         _level(figure, 100.0, VERMILLION, "limit", share, place, legend=i == 0)
+        _today(figure, nodes_now(plan), row["current"] * 100 / row["limit"], place, legend=i == 0)
     figure.update_yaxes(range=[0, 150], ticksuffix=" %", dtick=50)
     figure.update_yaxes(title_text="% of limit", col=1)
     return figure
-
-
-def fill_title(plan: Plan) -> str:
-    """Say which resource is the fullest today, and what is full at the horizon."""
-    known = plan.exhaustion.filter(pl.col("usage").is_not_null())
-    if known.is_empty():
-        return "No resource with a known limit is observed"
-    fullest = known.sort("usage", descending=True).row(0, named=True)
-    return (
-        f"Fullest today is {resource(fullest)}: {fullest['usage']:.0%} of its limit "
-        f"at {_now(plan):,.0f} nodes"
-    )
 
 
 def growth(plan: Plan) -> go.Figure:
@@ -212,7 +178,7 @@ def growth(plan: Plan) -> go.Figure:
         Read are growth and exhaustion; without dates only what was observed is drawn.
     """
     seen, ahead = plan.growth.drop_nulls("observed"), plan.growth.drop_nulls("q50")
-    figure = _figure(growth_title(plan), height=420)
+    figure = _figure(findings.growth(plan), height=480)
     figure.add_scatter(
         x=_dates(seen), y=seen["observed"].to_list(), name="observed",
         mode="lines" if len(seen) > 1 else "markers", line={"color": BLUE, "width": 3},
@@ -230,21 +196,8 @@ def growth(plan: Plan) -> go.Figure:
         )  # fmt: skip
     _limit_lines(figure, plan)
     figure.update_xaxes(title_text="date (UTC)")
-    figure.update_yaxes(title_text="nodes of the cluster", tickformat=",d", rangemode="tozero")
+    figure.update_yaxes(title_text="nodes of the cluster", tickformat=",d")
     return figure
-
-
-def growth_title(plan: Plan) -> str:
-    """Say where the node count leads, or why no dates are told."""
-    ahead, now = plan.growth.drop_nulls("q50").tail(1), _now(plan)
-    if ahead.is_empty():
-        why = next((w for w in plan.warnings if "dates need" in w), "no growth was fitted")
-        return f"{now:,.0f} nodes today; {why}"
-    row = ahead.row(0, named=True)
-    return (
-        f"{now:,.0f} nodes today; {row['q50']:,.0f} ({row['q05']:,.0f} to {row['q95']:,.0f}) "
-        f"on {row['time']:%Y-%m-%d} if growth goes on as it was"
-    )
 
 
 def _limit_lines(figure: go.Figure, plan: Plan) -> None:
@@ -273,7 +226,7 @@ def memory(plan: Plan) -> go.Figure:
     """
     rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
     panels = [row for row in rows.iter_rows(named=True) if len(_curve(plan, row))]
-    figure = _panels(memory_title(plan), [_panel_title(row) for row in panels])
+    figure = _panels(findings.memory(plan), [_panel_title(row) for row in panels])
     for i, row in enumerate(panels):
         curve = _curve(plan, row)
         sized = curve.select("nodes", "reach", *(pl.col(q) / _MEBI for q in ("q05", "q50", "q95")))
@@ -286,28 +239,10 @@ def memory(plan: Plan) -> go.Figure:
         ):
             if size is not None:
                 _level(figure, size / _MEBI, color, name, sized, place, legend=i == 0)
+        _today(figure, nodes_now(plan), row["current"] / _MEBI, place, legend=i == 0)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
     figure.update_yaxes(title_text="MiB, worst pod", col=1)
     return figure
-
-
-def memory_title(plan: Plan) -> str:
-    """Say at which node count the memory limits are reached, as table exhaustion has it."""
-    rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
-    if rows.is_empty():
-        return "The export holds no memory of agents or operators"
-    told = []
-    for row in rows.iter_rows(named=True):
-        if row["limit"] is None:
-            told.append(f"{row['component']} memory has no known limit")
-        elif row["nodes_early"] is None:
-            told.append(f"{row['component']} memory stays within {amount(row['limit'], 'byte')}")
-        else:
-            told.append(
-                f"{row['component']} memory may reach its limit of {amount(row['limit'], 'byte')} "
-                f"at {row['nodes_early']:,} nodes"
-            )
-    return _capital("; ".join(told))
 
 
 def _recommended_limit(plan: Plan, row: dict[str, Any]) -> float | None:
@@ -331,7 +266,7 @@ def map_memory(plan: Plan) -> go.Figure:
     order = pl.max_horizontal("memlock", "charged")
     rows = plan.maps.filter(order.is_not_null()).sort(order, "map", descending=[True, False])
     rows = rows.head(_MOST_MAPS)
-    figure = _figure(map_memory_title(plan), height=150 + 34 * max(len(rows), 3))
+    figure = _figure(findings.map_memory(plan), height=150 + 34 * max(len(rows), 3))
     labels = [_safe(_map_label(row)) for row in rows.iter_rows(named=True)]
     for name, column, color in (
         ("memlock, as bpftool shows it", "memlock", SKY),
@@ -346,19 +281,6 @@ def map_memory(plan: Plan) -> go.Figure:
     figure.update_xaxes(title_text="memory of a node [MiB]", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=labels)
     return figure
-
-
-def map_memory_title(plan: Plan) -> str:
-    """Say what the maps of a node cost, over the maps whose charge is known."""
-    known = plan.maps.drop_nulls(["memlock", "charged"])
-    if known.is_empty():
-        total = int(plan.maps["memlock"].sum() or 0)
-        return f"BPF maps of a node hold {amount(total, 'byte')}; what is charged is not known"
-    shown, charged = (amount(int(known[name].sum()), "byte") for name in ("memlock", "charged"))
-    return (
-        f"{len(known)} kinds of BPF maps cost a node {charged} of charged memory; "
-        f"bpftool shows {shown}"
-    )
 
 
 def _map_label(row: dict[str, Any]) -> str:
@@ -405,7 +327,7 @@ def _look(height: int) -> dict[str, Any]:
 
 
 def _with_title(figure: go.Figure, title: str) -> go.Figure:
-    lines = wrap(_capital(title), _WIDTH)
+    lines = wrap(capital(title), _WIDTH)
     figure.update_layout(
         title={"text": "<br>".join(_safe(line) for line in lines), "x": 0, "xanchor": "left",
                "font": {"size": 16}}
@@ -480,6 +402,16 @@ def _level(
     )  # fmt: skip
 
 
+def _today(
+    figure: go.Figure, nodes: float, value: float, place: dict[str, int], *, legend: bool
+) -> None:
+    figure.add_scatter(
+        x=[nodes], y=[value], mode="markers", name="observed today", legendgroup="today",
+        showlegend=legend, marker={"color": BLUE, "size": 10}, **place,
+        hovertemplate="%{x:,} nodes today: %{y:,.1f}<extra></extra>",
+    )  # fmt: skip
+
+
 def _curve(plan: Plan, row: dict[str, Any]) -> pl.DataFrame:
     same = [pl.col(key).eq_missing(pl.lit(row[key], pl.String)) for key in _KEYS]
     return plan.curves.filter(*same, pl.col("nodes") <= _farthest_shown(plan)).sort("nodes")
@@ -488,13 +420,8 @@ def _curve(plan: Plan, row: dict[str, Any]) -> pl.DataFrame:
 def _farthest_shown(plan: Plan) -> float:
     """Half as far again as growth or the reader's own question leads."""
     grown = plan.growth["q95"].drop_nulls()
-    ahead = [_now(plan), *plan.settings.nodes, *grown.tail(1)]
+    ahead = [nodes_now(plan), *plan.settings.nodes, *grown.tail(1)]
     return 1.5 * float(max(ahead))
-
-
-def _now(plan: Plan) -> float:
-    seen = plan.growth["observed"].drop_nulls()
-    return float(seen[-1])
 
 
 def _label(row: dict[str, Any]) -> str:
@@ -522,7 +449,3 @@ def _faint(color: str) -> str:
 def _safe(text: str) -> str:
     """Escape a label value: plotly reads some HTML in its texts."""
     return escape(text, quote=False)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -15,10 +15,10 @@ from typing import Any, Final
 import polars as pl
 
 from capacity.export import without_secrets
+from capacity.findings import amount
 from capacity.manifests import manifests as manifest_texts
 from capacity.planning import Plan, resource
 from capacity.printing import cell
-from capacity.units import format_bytes
 
 _SHORT: Final = 12
 _AMOUNT: Final = re.compile(r"[+-]?[\d.,]+( ?(%|[KMGTPE]?i?B|m|x))?|–")
@@ -218,19 +218,6 @@ def _written(values: Iterable[Any]) -> Iterable[str]:
             yield ", ".join(str(item) for item in value) or "–"
         else:
             yield "–" if value is None else str(value)
-
-
-def amount(value: float | None, unit: str) -> str:
-    """Write a quantity with its unit.
-
-    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore"), amount(None, "")
-    ('65,536', '1 GiB', '250m', '–')
-    """
-    if value is None:
-        return "–"
-    if unit == "byte":
-        return format_bytes(value)
-    return f"{value:,.0f}m" if unit == "millicore" else f"{value:,.0f}"
 
 
 def _percent(share: float | None, digits: int = 0) -> str:

@@ -146,7 +146,7 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
     power = (centered**2).sum(axis=1)
     slope = (centered * y).sum(axis=1) / np.where(power > 0, power, 1)
     # Anchored at the newest point: the history may hold steps that a line does not follow
-    return np.maximum(values[-1] + slope[:, None] * (counts[None, :] - nodes[-1]), 0.0)
+    return np.asarray(np.maximum(values[-1] + slope[:, None] * (counts[None, :] - nodes[-1]), 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ def _terms(
 def _fit_row(
     limit: dict[str, Any], model: LinearDrivers, names: list[str], rows: pl.DataFrame
 ) -> dict[str, Any]:
-    parts = [f"{model.intercept_:.4g}"]
+    parts = [f"{_told(model.intercept_, rows):.4g}"]
     for name, cost, fixed in zip(names, model.coef_, model.fixed or (), strict=True):
         if cost == 0:
             continue
@@ -261,6 +261,11 @@ def _fit_row(
         "backtest_error": error,
         "backtest_coverage": coverage,
     }
+
+
+def _told(base: float, rows: pl.DataFrame) -> float:
+    """Give the base, or 0 where it is rounding noise beside the values."""
+    return base if base > 1e-9 * float(np.abs(rows["value"].to_numpy()).max()) else 0.0
 
 
 def _backtest(

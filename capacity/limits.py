@@ -25,7 +25,7 @@ _PODS: Final = {"agent": "resources", "operator": "operator.resources"}
 def limits(
     steps: pl.DataFrame, inventory: Inventory, settings: PlanSettings, version: str
 ) -> pl.DataFrame:
-    """Give table limits of all clusters in the observations.
+    """Give table limits of all clusters in the steps.
 
     Parameters
     ----------
@@ -144,7 +144,8 @@ def _ratio(inventory: Inventory, version: str) -> float:
 
 def _hard(cluster: str, steps: pl.DataFrame, version: str) -> list[dict[str, Any]]:
     """Limits that no setting moves and whose use a metric or map tells."""
-    known = {row["limit"]: row for row in facts.limits(version).iter_rows(named=True)}
+    usual = facts.limits(version).filter(pl.col("default"))
+    known = {row["limit"]: row for row in usual.iter_rows(named=True)}
     quantities = set(steps["quantity"].unique())
     out = []
     for limit, quantity in (("service-ids", "service_ids"), ("cluster-identities", "identities")):

@@ -41,47 +41,72 @@ def observe(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
         Table observations. Map sizes and pressure come as `map_max_entries`, `map_pressure` and,
         where both are known, `map_entries` (their product, rounded).
     """
+    rows, targets = _told(metrics, step)
+    named = rows.sort("target", "time").join(targets, on="target", maintain_order="left")
+    return check(named, OBSERVATIONS)
+
+
+def steps(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
+    """Give table steps of an export; as `by_step(observe(metrics))` without making all the rows."""
+    return _by_step(*_told(metrics, step))
+
+
+def by_step(observations: pl.DataFrame) -> pl.DataFrame:
+    """Give table steps: each quantity at each step over all nodes, with the worst node's name."""
+    names = [*_TARGET, "series"]
+    targets = observations.select(names).unique().sort(names, nulls_last=True)
+    targets = targets.with_row_index("target")
+    rows = observations.join(targets, on=names, nulls_equal=True)
+    return _by_step(rows.select("time", "target", "value"), targets)
+
+
+_TARGET: Final = ["cluster", "node", "component", "subject", "quantity"]
+_WHAT: Final = ["cluster", "component", "subject", "quantity"]
+
+
+def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give rows (time, target, value) and what the targets are: numbers group faster than names.
+
+    A target is one quantity of one thing on one node; many series may tell of it (replicas,
+    restarts). Its number grows with its name, so that equal inputs give equal orders.
+    """
     wanted = (
         metrics.series.join(derivations.observed(), on="metric", how="inner")
         .filter(_where_holds())
         .with_columns(node=_node_key(), subject=_subject())
     )
-    # Many series may tell of one target (replicas, restarts): numbers group faster than names
-    targets = wanted.select(_TARGET).unique(maintain_order=True).with_row_index("target")
-    keyed = wanted.join(targets, on=_TARGET, how="left", nulls_equal=True)
+    targets = wanted.group_by(_TARGET).agg(series=pl.col("metric").min())
+    targets = targets.sort(_TARGET, nulls_last=True).with_row_index("target")
+    keyed = wanted.join(targets, on=_TARGET, nulls_equal=True)
     rows = metrics.samples.join(keyed.select("series", "target", "kind", "scale"), on="series")
     rows = pl.concat([_gauges(rows), _rates(rows)])
     width = step or grid_step(rows["time"].unique())
-    peaks = rows.group_by(
+    rows = rows.group_by(
         pl.col("time").dt.truncate(f"{round(width * 1000)}ms"), pl.col("target")
     ).agg(pl.col("value").max())
-    named = keyed.group_by("target").agg(series=pl.col("metric").first())
-    told = peaks.join(targets, on="target").join(named, on="target").drop("target")
-    told = pl.concat([told, _with_entries(told)], how="diagonal")
-    told = pl.concat([told, *_memory(told), *_cluster_wide(told)], how="diagonal")
-    order = ["quantity", "component", "subject", "cluster", "node", "time"]
-    return check(told.select(OBSERVATIONS.schema.names()).sort(order), OBSERVATIONS)
+    for derive in (_entries, _memory, _service_ids, _identities):
+        rows, targets = derive(rows, targets)
+    return rows, targets
 
 
-_TARGET: Final = ["cluster", "node", "component", "subject", "quantity"]
-
-
-def by_step(observations: pl.DataFrame) -> pl.DataFrame:
-    """Give table steps: each quantity at each step over all nodes, with the worst node's name."""
-    frame = (
-        observations.sort("node", nulls_last=True)
-        .group_by("time", "cluster", "component", "subject", "quantity")
+def _by_step(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
+    kinds = targets.select(_WHAT).unique().sort(_WHAT, nulls_last=True).with_row_index("what")
+    numbered = targets.join(kinds, on=_WHAT, nulls_equal=True).select("target", "what")
+    found = (
+        rows.join(numbered, on="target")
+        .sort("target")
+        .group_by("time", "what")
         .agg(
             largest=pl.col("value").max(),
             smallest=pl.col("value").min(),
             mean=pl.col("value").mean(),
-            nodes=pl.col("node").n_unique().cast(pl.Int64),
-            worst_node=pl.col("node").get(pl.col("value").arg_max()),
-            series=pl.col("series").first(),
+            nodes=pl.len().cast(pl.Int64),
+            target=pl.col("target").get(pl.col("value").arg_max()),
         )
     )
-    order = ["cluster", "component", "quantity", "subject", "time"]
-    return check(frame.sort(order, nulls_last=True), STEPS)
+    named = found.join(targets.select("target", "series", worst_node="node"), on="target")
+    named = named.join(kinds, on="what").sort("what", "time")
+    return check(named, STEPS)
 
 
 def grid_step(times: pl.Series) -> float:
@@ -155,62 +180,92 @@ def _rates(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give map_entries = pressure × max_entries, where the agent tells both."""
-    pressure = rows.filter(pl.col("quantity") == "map_pressure")
-    if pressure.is_empty():
-        return pressure
-    sizes = map_sizes(by_step(rows))
-    joined = pressure.join(sizes, on=["cluster", "subject"], how="inner")
-    return joined.with_columns(
-        quantity=pl.lit("map_entries"), value=(pl.col("value") * pl.col("max_entries")).round()
-    ).drop("max_entries")
+def _derived(
+    rows: pl.DataFrame, targets: pl.DataFrame, new_rows: pl.DataFrame, new: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Add derived rows and targets; `new` has the columns of targets, its numbers unused so far."""
+    return (
+        pl.concat([rows, new_rows.select(rows.columns)]),
+        pl.concat([targets, new.select(targets.columns)]),
+    )
 
 
-def _memory(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    """Give `memory`, what the pod's memory limit is held against.
+def _renumbered(new: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
+    return new.with_row_index("target", offset=len(targets))
+
+
+def _entries(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Derive map_entries = pressure × max_entries, where the agent tells both."""
+    asked = pl.col("quantity").is_in(["map_pressure", "map_max_entries"])
+    known = targets.filter(asked)
+    sizes = map_sizes(_by_step(rows.join(known, on="target", how="semi"), known))
+    pressure = known.filter(pl.col("quantity") == "map_pressure").rename({"target": "from"})
+    new = pressure.join(sizes, on=["cluster", "subject"]).sort("from")
+    new = _renumbered(new.with_columns(quantity=pl.lit("map_entries")), targets)
+    told = rows.rename({"target": "from"}).join(
+        new.select("from", "target", "max_entries"), on="from"
+    )
+    entries = told.with_columns(value=(pl.col("value") * pl.col("max_entries")).round())
+    return _derived(rows, targets, entries, new)
+
+
+def _memory(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Derive `memory`, what the pod's memory limit is held against.
 
     The working set of the container where it is in the export. Else RSS, for the agent plus the
     kernel memory of BPF maps, which the kernel charges to the agent pod that made them: the first
     after boot (docs/explanation.md).
     """
-    out = []
-    keys = ["time", "cluster", "node", "component"]
     for component in ("agent", "operator"):
-        own = rows.filter(pl.col("component") == component)
+        own = targets.filter(pl.col("component") == component)
         found = own.filter(pl.col("quantity") == "memory_working_set")
+        maps = own.clear()
         if found.is_empty():
             found = own.filter(pl.col("quantity") == "memory_rss")
             maps = own.filter(pl.col("quantity") == "memory_bpf_maps")
-            maps = maps.select(*keys, maps=pl.col("value"))
-            found = found.join(maps, on=keys, how="left", nulls_equal=True)
-            found = found.with_columns(value=pl.col("value") + pl.col("maps").fill_null(0))
-        out.append(found.with_columns(quantity=pl.lit("memory")).drop("maps", strict=False))
-    return out
+        same = ["cluster", "node"]
+        pairs = found.rename({"target": "from"}).join(
+            maps.select(*same, maps="target"), on=same, how="left", nulls_equal=True
+        )
+        new = _renumbered(pairs.sort("from").with_columns(quantity=pl.lit("memory")), targets)
+        added = rows.join(maps.select("target"), on="target", how="semi")
+        added = added.select("time", maps="target", more="value")
+        told = (
+            rows.rename({"target": "from"})
+            .join(new.select("from", "maps", "target"), on="from")
+            .join(added, on=["time", "maps"], how="left")
+            .with_columns(value=pl.col("value") + pl.col("more").fill_null(0))
+        )
+        rows, targets = _derived(rows, targets, told, new)
+    return rows, targets
 
 
-def _cluster_wide(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    """Give uses of cluster-wide ID spaces: service IDs (one a frontend, both families), identities.
+def _service_ids(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Derive service IDs in use on a node, one a frontend of either family.
 
-    Sources: pkg/service/id_local.go and pkg/identity/numericidentity.go of cilium/cilium.
+    Source: pkg/service/id_local.go of cilium/cilium; the reverse-NAT map has an entry for each.
     """
     is_frontend = pl.col("subject").str.contains("^lb[46]_reverse_nat$")
-    entries = rows.filter(pl.col("quantity") == "map_entries", is_frontend)
-    ids = entries.group_by("time", "cluster", "node").agg(
-        pl.col("value").sum(), pl.col("series").first()
+    maps = targets.filter(pl.col("quantity") == "map_entries", is_frontend)
+    new = maps.group_by("cluster", "node").agg(pl.col("series").min()).sort("cluster", "node")
+    new = _renumbered(new, targets).with_columns(
+        component=pl.lit("cluster"), subject=pl.lit("service-ids"), quantity=pl.lit("service_ids")
     )
-    known = rows.filter(pl.col("quantity") == "identities")
-    named = [
-        (ids, "service_ids", "service-ids"),
-        (known.select("time", "cluster", "node", "value", "series"), "identities",
-         "cluster-identities"),
-    ]  # fmt: skip
-    return [
-        frame.with_columns(
-            quantity=pl.lit(quantity), subject=pl.lit(subject), component=pl.lit("cluster")
-        )
-        for frame, quantity, subject in named
-    ]
+    pairs = maps.rename({"target": "from"}).join(
+        new.select("cluster", "node", "target"), on=["cluster", "node"], nulls_equal=True
+    )
+    told = rows.rename({"target": "from"}).join(pairs.select("from", "target"), on="from")
+    return _derived(rows, targets, told.group_by("time", "target").agg(pl.col("value").sum()), new)
+
+
+def _identities(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Derive the use of the cluster's identities from the driver of the same name."""
+    known = targets.filter(pl.col("quantity") == "identities").rename({"target": "from"})
+    new = _renumbered(known, targets).with_columns(
+        component=pl.lit("cluster"), subject=pl.lit("cluster-identities")
+    )
+    told = rows.rename({"target": "from"}).join(new.select("from", "target"), on="from")
+    return _derived(rows, targets, told, new)
 
 
 def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -14,7 +14,7 @@ from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
 from capacity.inventory import Inventory
-from capacity.observe import by_step, observe
+from capacity.observe import steps
 from capacity.planning import Plan, resource
 from capacity.units import format_bytes, parse_bytes
 
@@ -110,7 +110,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
         "sources": pl.concat([metrics.sources, inventory.sources]),
         "metrics": by_metric,
         "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
-        "coverage": coverage(by_step(observe(metrics)), inventory),
+        "coverage": coverage(steps(metrics), inventory),
     }
 
 
@@ -122,14 +122,15 @@ def fact_rows(table: str, version: str | None, match: str) -> pl.DataFrame:
     FactError
         If the version is not known, or no row matches.
     """
-    whole = {"quantities": facts.quantities, "sources": facts.sources}
-    by_version = {
-        "maps": facts.maps,
-        "options": facts.options,
-        "metrics": facts.metrics,
-        "limits": facts.limits,
+    made: dict[str, Callable[[], pl.DataFrame]] = {
+        "maps": lambda: facts.maps(version),
+        "options": lambda: facts.options(version),
+        "metrics": lambda: facts.metrics(version),
+        "limits": lambda: facts.limits(version),
+        "quantities": facts.quantities,
+        "sources": facts.sources,
     }
-    frame: pl.DataFrame = whole[table]() if table in whole else by_version[table](version)
+    frame = made[table]()
     found = frame.filter(pl.col(frame.columns[0]).str.contains(match, literal=True))
     if found.is_empty():
         raise FactError(f"no {table} with {match!r} in Cilium {version or 'any version'}")

@@ -30,7 +30,8 @@ from capacity.inventory import Inventory
 from capacity.limits import limits
 from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
-from capacity.observe import by_step, drivers, from_inventory, observe
+from capacity.observe import by_step, drivers, from_inventory
+from capacity.observe import steps as steps_of
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -99,7 +100,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     metrics, inventory = _read(settings)
     version, version_note = detect_version(metrics, settings)
     say("observing", 0.3)
-    steps = by_step(observe(metrics))
+    steps = steps_of(metrics)
     cluster = _one_cluster(steps)
     driven = _with_inventory(drivers(steps), inventory)
     node_map = (

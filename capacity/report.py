@@ -225,7 +225,7 @@ def _page(notebook: NotebookNode, title: str) -> str:
         for cell in notebook.cells if cell.cell_type == "markdown"
         for line in cell.source.splitlines() if line.startswith("## ")
     ]  # fmt: skip
-    exporter = HTMLExporter(
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="report",
         extra_template_basedirs=[str(_TEMPLATES)],
         exclude_anchor_links=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import polars as pl
@@ -51,7 +51,7 @@ def test_any_text_comes_back_as_text_and_never_as_a_tag(text: str) -> None:
 
 
 def test_numbers_dates_and_unknowns_are_written_for_people() -> None:
-    when = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
+    when = datetime(2026, 11, 1, 12, tzinfo=UTC)
     frame = pl.DataFrame({"a": ["x"], "count": [65536], "day": [when], "gone": [None]})
     assert Texts(display.table(frame, "c").html).texts[-4:] == ["x", "65,536", "2026-11-01", "–"]
 
@@ -94,7 +94,7 @@ def test_a_view_of_a_hostile_plan_has_no_foreign_tags(demo: Plan, view: object) 
 def test_a_view_has_a_plain_text_too(demo: Plan, view: object) -> None:
     shown = view(demo)  # type: ignore[operator]
     assert repr(shown)
-    assert "<" not in repr(shown).split("\n")[0]
+    assert "</" not in repr(shown)
     assert shown._repr_html_() == shown.html
 
 

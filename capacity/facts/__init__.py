@@ -1,7 +1,8 @@
 """Facts about Cilium: rows with the versions they hold for and their source, and one loader.
 
 What the kernel charges is in kernel.csv (read by cilium/), what metrics tell in derivations.py.
-`verified` means: the number was read in the source, or seen on an agent, of those versions.
+`verified` means: read in the source, or seen on an agent, of all versions of the row; which
+commit stands for a version is in evidence.csv.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Final
 import polars as pl
 
 from capacity.errors import FactError
-from capacity.facts.schema import DYNAMIC, LIMITS, MAPS, METRICS, OPTIONS, QUANTITIES
+from capacity.facts.schema import DYNAMIC, EVIDENCE, LIMITS, MAPS, METRICS, OPTIONS, QUANTITIES
 from capacity.tables import Table, check
 
 __all__ = [
     "LATEST",
     "VERSIONS",
     "dynamic",
+    "evidence",
     "limits",
     "map_of_label",
     "maps",
@@ -36,9 +38,10 @@ VERSIONS: Final[tuple[str, ...]] = ("1.14", "1.15", "1.16", "1.17", "1.18", "1.1
 LATEST: Final = VERSIONS[-1]
 
 _VERSION = re.compile(r"\s*v?(\d+)\.(\d+)(?:\.\d+)?(?:[-+].*)?\s*")
-# One gauge for the policy maps of all endpoints, the prefix kept: pkg/endpointmanager/
-# policymap_pressure.go. The counter of map operations cuts it to «policy»: pkg/bpf/map.go.
-_POLICY_LABEL = re.compile(r"(?:cilium_)?(policy(?:_v\d+)?)(?:_(?:\*|\d+))?")
+# Maps that each endpoint has one of: the label ends in «*» (the fullest, prefix kept), in the
+# endpoint's number (1.14), or is cut to one word (counter of map operations, pkg/bpf/map.go).
+# Which layout version a label names is not compared: a policy map is a policy map.
+_NUMBERED = re.compile(r"(?:cilium_)?(policy|calls)(?:_v\d+)?(?:_(?:\*|(?:[a-z]+_)*\d+))?")
 
 
 def minor(version: str) -> str:
@@ -157,7 +160,7 @@ def limits(version: str | None = None) -> pl.DataFrame:
     """Give limits that are not the size of one map: IDs, ports, clusters, entries of an endpoint.
 
     A limit has several rows where it depends on a condition; `default` marks the row that holds
-    where nothing is configured. Parameters and Raises as in `maps`.
+    where nothing is configured, the last of its limit. Parameters and Raises as in `maps`.
 
     Examples
     --------
@@ -191,6 +194,17 @@ def quantities() -> pl.DataFrame:
     ['byte']
     """
     return _rows(QUANTITIES)
+
+
+def evidence() -> pl.DataFrame:
+    """Give what was read of each version in `VERSIONS`: commit of cilium/cilium, day, its place.
+
+    Examples
+    --------
+    >>> evidence()["version"].to_list()[-1] == LATEST
+    True
+    """
+    return _rows(EVIDENCE)
 
 
 @cache
@@ -234,12 +248,13 @@ def map_of_label(label: str, version: str) -> str | None:
 
     Examples
     --------
-    >>> map_of_label("ct4_global", "1.17"), map_of_label("cilium_policy_*", "1.17")
-    ('cilium_ct4_global', 'cilium_policy_')
+    >>> map_of_label("ct4_global", "1.17"), map_of_label("cilium_policy_v2_*", "1.17")
+    ('cilium_ct4_global', 'cilium_policy_v2_')
     """
     names = set(maps(version)["map"])
-    if policy := _POLICY_LABEL.fullmatch(label):
-        name = f"cilium_{policy.group(1)}_"
-        return name if name in names else None
+    numbered = _NUMBERED.fullmatch(label)
+    if numbered:
+        whole = re.compile(rf"cilium_{numbered.group(1)}_(?:v\d+_)?")
+        return next((name for name in names if whole.fullmatch(name)), None)
     name = label if label.startswith("cilium_") else f"cilium_{label}"
     return name if name in names else None

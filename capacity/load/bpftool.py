@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
+import polars as pl
 
+from capacity import facts
 from capacity.load.documents import Found, Row
 
 # bpftool's name → type; tools/bpf/bpftool/map.c show_map_close_json, Linux 6.18
@@ -22,6 +24,9 @@ _FIELDS: Final[dict[str, type]] = {
     "max_entries": int,
     "flags": int,
 }
+_SHAPE: Final = ["type", "key_size", "value_size"]
+# BPF_OBJ_NAME_LEN is 16 with the closing zero: include/uapi/linux/bpf.h
+_CUT: Final = 15
 # RFC 3339 with the colons a file name cannot have: 2026-11-23T23-39-23Z
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d[-:]?\d\d[-:]?\d\dZ")
 
@@ -34,7 +39,7 @@ def is_map_list(document: Any) -> bool:
 
 def is_pin_list(data: bytes) -> bool:
     """Tell whether a text is a list of pins."""
-    line = data.lstrip()[:400].split(b"\n", 1)[0]
+    line = data[:400].lstrip().split(b"\n", 1)[0]
     return line.startswith(b"/") and b" {" in line
 
 
@@ -105,12 +110,45 @@ def time_in(name: str) -> datetime | None:
         return None
 
 
+def whole_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give whole names to maps whose name the kernel cut, where type and sizes leave one choice.
+
+    Parameters
+    ----------
+    frame
+        Table bpf_maps, or more columns, with `is_whole`.
+
+    Notes
+    -----
+    Policy maps are one an endpoint: all get the name without the endpoint's number.
+    """
+    cut = (pl.col("name").str.len_bytes() == _CUT) & ~pl.col("is_whole")
+    known = facts.maps().select(pl.col("map").str.strip_chars_end("_"), "per", *_SHAPE).unique()
+    begins = pl.col("map").str.starts_with(pl.col("name"))
+    numbered = pl.col("name").str.starts_with(pl.col("map") + "_") & (pl.col("per") == "endpoint")
+    found = (
+        frame.filter(cut)
+        .select("name", *_SHAPE)
+        .unique()
+        .join(known, on=_SHAPE, how="inner")
+        .filter(begins | numbered)
+        .group_by("name", *_SHAPE)
+        .agg(pl.col("map").unique())
+        .filter(pl.col("map").list.len() == 1)
+        .with_columns(pl.col("map").list.first())
+    )
+    joined = frame.join(found, on=["name", *_SHAPE], how="left", maintain_order="left")
+    name = pl.when(cut).then(pl.coalesce("map", "name")).otherwise("name")
+    return joined.with_columns(name=name).drop("map")
+
+
 def _fault(entry: Any) -> str | None:
     if not isinstance(entry, dict):
         return f"{entry!r:.40} is no map"
     for name, kind in _FIELDS.items():
-        if not isinstance(entry.get(name), kind):
-            return f"{name} is {entry.get(name)!r}, wanted {kind.__name__}"
+        value = entry.get(name)
+        if not isinstance(value, kind) or (isinstance(value, int) and not 0 <= value < 1 << 63):
+            return f"{name} is {value!r}, wanted {'a text' if kind is str else 'a count'}"
     return None
 
 

@@ -6,16 +6,17 @@ import glob
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from capacity.errors import ExportError
-from capacity.export import source_row
+from capacity.export import source_row, without_secrets
 from capacity.inventory import Inventory
 from capacity.load import bpftool, helm, kubernetes
-from capacity.load.documents import Documents, Found, Row, content, parse
+from capacity.load.documents import Documents, Found, Row, collector_paused, content, parse
 from capacity.tables import (
     BACKENDS,
     BPF_MAPS,
@@ -98,9 +99,9 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
     Parameters
     ----------
     source
-        A file, a folder (read with all below it, hidden folders left out), a glob, or several of
-        these: Kubernetes objects as kubectl prints them or as they stand in Git (JSON, YAML,
-        Lists), ``bpftool map show -j``, lists of pins, Helm values of Cilium, golden policy
+        A file, a folder (read with all below it but hidden folders and charts/cilium), a glob, or
+        several of these: Kubernetes objects as kubectl prints them or as they stand in Git (JSON,
+        YAML, Lists), ``bpftool map show -j``, lists of pins, Helm values of Cilium, golden policy
         cases; each may be gzip'd. Exports of metrics among them are left to `read`.
     required
         Whether it is an error that nothing of an inventory is there.
@@ -122,7 +123,9 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
     """
     paths = list(_paths(source))
     files = [file for path in paths if (file := _read_file(path)) is not None]
-    inventory, repeated = _tables([(file, found) for file in files for found in file.found])
+    inventory, repeated = tables_of(
+        [(_origin(file.path), found) for file in files for found in file.found]
+    )
     rows = [_source_of(file) for file in files]
     rows += _unused_row(_name(source), files, repeated)
     sources = check(pl.concat([SOURCES.empty(), *rows]), SOURCES)
@@ -132,7 +135,8 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+    parts = [source] if isinstance(source, str | Path) else source
+    return ", ".join(without_secrets(str(part)) for part in parts)
 
 
 def _nothing(source: str, seen: int, sources: pl.DataFrame) -> str:
@@ -151,7 +155,7 @@ def _paths(source: Source) -> Iterator[Path]:
         return
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file()]
+        found = [p for p in path.rglob("*") if _is_read(p.relative_to(path)) and p.is_file()]
         yield from sorted(
             (p for p in found if _ending(p) in (*_JSON, *_YAML, *_TEXT)),
             key=lambda p: p.relative_to(path).parts,
@@ -162,12 +166,14 @@ def _paths(source: Source) -> Iterator[Path]:
         # Path.glob takes no absolute patterns
         matches = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
         if not matches:
-            raise ExportError(f"{source}: no such file or folder, and no file matches it")
+            raise ExportError(f"{_name(source)}: no such file or folder, and no file matches it")
         yield from dict.fromkeys(found for match in matches for found in _paths(Path(match)))
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _is_read(path: Path) -> bool:
+    """Leave out hidden folders, and Cilium's own chart: its values are defaults of templates."""
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return not is_hidden and ("charts", "cilium") not in pairwise(path.parts)
 
 
 def _ending(path: Path) -> str:
@@ -187,8 +193,8 @@ def _read_file(path: Path) -> _File | None:
         return _File(path, _PINS, (bpftool.read_pins(data, path.name),), ())
     if _ending(path) in _TEXT or _is_answer(data):
         return None
-    told = parse(data, is_json=_ending(path) in _JSON)
-    return _taken(path, told)
+    with collector_paused():
+        return _taken(path, parse(data, is_json=_ending(path) in _JSON))
 
 
 def _is_answer(data: bytes) -> bool:
@@ -239,12 +245,18 @@ def _unused_row(source: str, files: list[_File], repeated: str | None) -> list[p
     return [source_row(source, None, read=many, reason="; ".join(told))] if told else []
 
 
-def _tables(told: list[tuple[_File, Found]]) -> tuple[dict[str, pl.DataFrame], str | None]:
-    """Give the tables by name, and how many objects were told more than once."""
+def tables_of(told: Sequence[tuple[str, Found]]) -> tuple[dict[str, pl.DataFrame], str | None]:
+    """Make the tables of an inventory of what was found, each with the node or file it is of.
+
+    Returns
+    -------
+    tuple
+        Tables by name, and a note where policies were told more than once.
+    """
     rows: dict[str, list[Row]] = {}
-    for file, found in told:
+    for origin, found in told:
         for kind, some in found.rows.items():
-            more = [(_node_of(file.path), *row) for row in some] if kind == "bpf_maps" else some
+            more = [(origin, *row) for row in some] if kind == "bpf_maps" else some
             rows.setdefault(kind, []).extend(more)
     frames = {
         table.name: _frame([row for kind in kinds for row in rows.get(kind, ())], table)
@@ -303,7 +315,7 @@ def _endpoints(rows: Mapping[str, Sequence[Row]], nodes: pl.DataFrame) -> pl.Dat
     return check(both.sort("namespace", "pod"), ENDPOINTS)
 
 
-def _node_of(path: Path) -> str:
+def _origin(path: Path) -> str:
     """Files of one node: `node-1.json` and `node-1.pins.txt` in one folder."""
     return str(path.with_name(path.name.split(".", 1)[0]))
 
@@ -316,4 +328,4 @@ def _bpf_maps(rows: Sequence[Row]) -> pl.DataFrame:
     frame = frame.sort("time", "origin", "id", "is_whole", maintain_order=True)
     numbered = pl.col("id").is_not_null()
     once = frame.filter(numbered).unique(["origin", "id"], keep="last", maintain_order=True)
-    return check(pl.concat([once, frame.filter(~numbered)]), BPF_MAPS)
+    return check(bpftool.whole_names(pl.concat([once, frame.filter(~numbered)])), BPF_MAPS)

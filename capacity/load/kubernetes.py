@@ -20,6 +20,8 @@ _T = TypeVar("_T")
 # What kubectl takes where an object in a file names none
 _DEFAULT: Final = "default"
 _TEMPLATE: Final = "{{"
+# What a column of integers holds
+_LARGEST: Final = (1 << 63) - 1
 
 
 class _Fault(ValueError):
@@ -180,9 +182,16 @@ def _quantity(item: Object, path: str, parse: Callable[[str | float], int]) -> i
     if not isinstance(value, str | int | float):
         raise _Fault(f"{path} is {value!r:.60}, wanted a quantity")
     try:
-        return parse(value)
-    except SettingsError as error:
+        number = parse(value)
+    except (SettingsError, ArithmeticError, ValueError) as error:
         raise _Fault(f"{path}: {error}") from None
+    return _bounded(number, path, _LARGEST)
+
+
+def _bounded(number: int, path: str, most: int) -> int:
+    if not 0 <= number <= most:
+        raise _Fault(f"{path} is {number}, wanted 0 to {most}")
+    return number
 
 
 def _count(text: str | float) -> int:
@@ -292,7 +301,9 @@ def _is_used(conditions: Object) -> bool:
 
 
 def _port(port: Object) -> tuple[int | None, str]:
-    return _field(port, "port", int), _field(port, "protocol", str) or "TCP"
+    number = _field(port, "port", int)
+    bounded = None if number is None else _bounded(int(number), "port", 65535)
+    return bounded, _field(port, "protocol", str) or "TCP"
 
 
 def _endpoints(item: Object, place: str) -> list[Row]:
@@ -328,7 +339,8 @@ def _identity(item: Object, place: str) -> list[Row]:
     name = _name(item)
     if not name.isdecimal():
         raise _Fault(f"metadata.name is {name!r}, wanted a number")
-    return [(int(name), _json(_field(item, "security-labels", dict)))]
+    number = _bounded(int(name), "metadata.name", _LARGEST)
+    return [(number, _json(_field(item, "security-labels", dict)))]
 
 
 def _config(item: Object, place: str) -> list[Row] | str:

@@ -1,0 +1,128 @@
+"""What a plan says, one sentence a chart: made from the tables, so that it cannot disagree."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from capacity.forecast import FARTHEST
+from capacity.planning import Plan, resource
+from capacity.units import format_bytes
+
+
+def breaks_first(plan: Plan) -> str:
+    """Say which resource runs out first, as table exhaustion has it."""
+    seen = plan.exhaustion.filter(pl.col("nodes_early").is_not_null())
+    if seen.is_empty():
+        return f"No limit is in sight up to {farthest(plan):,.0f} nodes"
+    first = seen.row(0, named=True)
+    short = len(plan.exhaustion.filter(pl.col("status") == "short"))
+    at = f"{first['nodes_early']:,} nodes with {percent(plan.settings.risk)} risk"
+    if first["nodes_median"] is not None:
+        at += f", {first['nodes_median']:,} in the median"
+    if not short:
+        return f"Nothing runs short within {scope(plan)}; {resource(first)} would first, at {at}"
+    count = f"{short} of {len(plan.exhaustion)} resources run short within {scope(plan)}"
+    return f"{resource(first)} runs out first, at {at}; {count}"
+
+
+def fill(plan: Plan) -> str:
+    """Say which resource is the fullest today."""
+    known = plan.exhaustion.filter(pl.col("usage").is_not_null())
+    if known.is_empty():
+        return "No resource with a known limit is observed"
+    fullest = known.sort("usage", descending=True).row(0, named=True)
+    return (
+        f"Fullest today is {resource(fullest)}: {fullest['usage']:.0%} of its limit "
+        f"at {nodes_now(plan):,.0f} nodes"
+    )
+
+
+def growth(plan: Plan) -> str:
+    """Say where the node count leads, or why no dates are told."""
+    ahead, now = plan.growth.drop_nulls("q50").tail(1), nodes_now(plan)
+    if ahead.is_empty():
+        why = next((w for w in plan.warnings if "dates need" in w), "no growth was fitted")
+        return f"{now:,.0f} nodes today; {why}"
+    row = ahead.row(0, named=True)
+    return (
+        f"{now:,.0f} nodes today; {row['q50']:,.0f} ({row['q05']:,.0f} to {row['q95']:,.0f}) "
+        f"on {row['time']:%Y-%m-%d} if growth goes on as it was"
+    )
+
+
+def memory(plan: Plan) -> str:
+    """Say at which node count the memory limits are reached, as table exhaustion has it."""
+    rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
+    if rows.is_empty():
+        return "The export holds no memory of agents or operators"
+    told = []
+    for row in rows.iter_rows(named=True):
+        if row["limit"] is None:
+            told.append(f"{row['component']} memory has no known limit")
+        elif row["nodes_early"] is None:
+            told.append(f"{row['component']} memory stays within {amount(row['limit'], 'byte')}")
+        else:
+            told.append(
+                f"{row['component']} memory may reach its limit of {amount(row['limit'], 'byte')} "
+                f"at {row['nodes_early']:,} nodes"
+            )
+    return capital("; ".join(told))
+
+
+def map_memory(plan: Plan) -> str:
+    """Say what the maps of a node cost, over the maps whose charge is known."""
+    known = plan.maps.drop_nulls(["memlock", "charged"])
+    if known.is_empty():
+        total = int(plan.maps["memlock"].sum() or 0)
+        return f"BPF maps of a node hold {amount(total, 'byte')}; what is charged is not known"
+    kinds = f"{len(known)} kinds of BPF maps cost" if len(known) > 1 else "1 kind of BPF map costs"
+    shown, charged = (amount(int(known[name].sum()), "byte") for name in ("memlock", "charged"))
+    return f"{kinds} a node {charged} of charged memory; bpftool shows {shown}"
+
+
+def scope(plan: Plan) -> str:
+    """Name how far the plan looks: the horizon, or the node count asked for."""
+    asked = max(plan.settings.nodes, default=None)
+    return plan.settings.horizon if asked is None else f"{plan.settings.horizon} or {asked:,} nodes"
+
+
+def nodes_now(plan: Plan) -> float:
+    """Give the newest observed node count."""
+    seen = plan.growth["observed"].drop_nulls()
+    return float(seen[-1])
+
+
+def farthest(plan: Plan) -> float:
+    """Give the largest node count that was looked at; beyond it nothing is in sight."""
+    return max(nodes_now(plan) * FARTHEST, *plan.settings.nodes, 0)
+
+
+def percent(share: float) -> str:
+    """Write a share in percent; small risks must not become zero.
+
+    >>> percent(0.01), percent(0.001), percent(0.25)
+    ('1%', '0.1%', '25%')
+    """
+    return f"{100 * share:.3g}%"
+
+
+def capital(text: str) -> str:
+    """Give a text that begins like a sentence; the rest stays as it is.
+
+    >>> capital("map ipcache is full")
+    'Map ipcache is full'
+    """
+    return text[:1].upper() + text[1:]
+
+
+def amount(value: float | None, unit: str) -> str:
+    """Write a quantity with its unit.
+
+    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore"), amount(None, "")
+    ('65,536', '1 GiB', '250m', '–')
+    """
+    if value is None:
+        return "–"
+    if unit == "byte":
+        return format_bytes(value)
+    return f"{value:,.0f}m" if unit == "millicore" else f"{value:,.0f}"

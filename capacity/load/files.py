@@ -1,0 +1,158 @@
+"""Files of metric exports: which there are, and their bytes, unpacked, whole or in pieces."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from capacity.errors import ExportError
+
+PACKED: Final = (".gz", ".zst")
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+# Of a file that is held whole, after unpacking; parsed JSON takes 5 to 8 times as much. [byte]
+_MOST: Final = 2 << 30
+
+
+def listed(source: str | Path) -> list[Path]:
+    """Give the files of a path, folder or glob, sorted; hidden ones in a folder are left out.
+
+    Raises
+    ------
+    ExportError
+        If there is none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
+        found = sorted(below, key=lambda p: p.relative_to(path).parts)
+    elif path.exists():
+        found = [path]
+    else:
+        # Path.glob takes no absolute patterns
+        matches = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
+        if not matches:
+            raise ExportError(
+                f"{source}: no such file or folder, and no file matches it; check the path"
+            )
+        found = list(dict.fromkeys(p for match in matches for p in listed(match)))
+    if not found:
+        raise ExportError(f"{source}: the folder holds no files; wanted are exports of metrics")
+    return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def ending(path: Path) -> str:
+    """Give the suffix without that of a compression.
+
+    >>> ending(Path("a.prom.gz"))
+    '.prom'
+    """
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Open a file for reading, unpacked if its first bytes are those of gzip or zstd.
+
+    Raises
+    ------
+    ExportError
+        If it is packed with zstd and the package for that is missing.
+    OSError
+        If it cannot be opened.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic.startswith(_GZIP):
+        return gzip.open(path, "rb")
+    if magic == _ZSTD:
+        try:
+            import zstandard
+        except ImportError:
+            raise ExportError(
+                f"{path}: zstd needs the package zstandard; pip install zstandard, or unpack it"
+            ) from None
+        return zstandard.open(path, "rb")  # type: ignore[no-any-return]
+    return path.open("rb")
+
+
+def beginning(path: Path, size: int = 1 << 16) -> bytes:
+    """Give the first bytes of a file, unpacked.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read or unpacked.
+    """
+    try:
+        with opened(path) as file:
+            return bytes(file.read(size))
+    except faults() as error:
+        raise ExportError(f"{path}: {why(error)}") from None
+
+
+def pieces(path: Path, size: int) -> Iterator[bytes]:
+    """Give a file in pieces of about `size` bytes that end at line ends; never held whole.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read or unpacked to its end; what came before it was given.
+    """
+    rest: list[bytes] = []
+    fault = None
+    try:
+        with opened(path) as file:
+            while more := file.read(size):
+                head, newline, tail = more.rpartition(b"\n")
+                if newline:
+                    yield b"".join([*rest, head, newline])
+                    rest = []
+                rest.append(tail)
+    except faults() as error:
+        fault = f"{path}: {why(error)}"
+    if last := b"".join(rest):
+        yield last + b"\n"
+    if fault:
+        raise ExportError(fault)
+
+
+def whole(path: Path) -> bytes:
+    """Give a whole file, unpacked.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read or unpacked, or is larger than 2 GiB.
+    """
+    data = beginning(path, _MOST + 1)
+    if len(data) > _MOST:
+        raise ExportError(f"{path}: larger than {_MOST} bytes; export it in parts, by time")
+    return data
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """Give what reading a packed file may raise."""
+    found: Sequence[Any] = (OSError, EOFError, zlib.error)
+    try:
+        import zstandard
+    except ImportError:
+        return tuple(found)
+    return (*found, zstandard.ZstdError)
+
+
+def why(error: Exception) -> str:
+    """Say in words why reading failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    return f"cannot be unpacked to its end ({error}); copy or export it again"

@@ -1,0 +1,284 @@
+"""What every reader of metrics shares: which part is wanted, and samples with their counts.
+
+A reader brings series, samples and one Source a file; `assemble` gives Metrics.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from capacity.errors import SettingsError
+from capacity.export import Metrics, source_row
+from capacity.tables import SAMPLES, SERIES, SOURCES, TIME, check
+from capacity.units import parse_duration
+
+# Epochs: no export is older than 1973-03-03, which is 1e11 in ms; nor newer than year 5138 in s.
+FIRST_MILLISECOND: Final = 100_000_000_000
+# Faults of one source that are told in full; the rest is counted.
+_TOLD_FAULTS: Final = 3
+_LABELS: Final = [name for name in SERIES.schema if name != "series"]
+
+Instant = dt.datetime | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The wanted part of an export.
+
+    `metrics` are names or regular expressions, None for all; `start` and `end` are milliseconds,
+    both inclusive; `cluster` names series that carry no label cluster.
+    """
+
+    metrics: tuple[str, ...] | None = None
+    start: int | None = None
+    end: int | None = None
+    cluster: str = "default"
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression a wanted metric name matches."""
+        names = ("",) if self.metrics is None else self.metrics
+        body = "|".join(f"(?:{name})" for name in names) if self.metrics is not None else ".*"
+        return f"^(?:{body})$"
+
+    def wants(self, metric: pl.Expr) -> pl.Expr:
+        """Tell which metric names are wanted."""
+        if self.metrics is None:
+            return metric.is_not_null()
+        return metric.str.contains(self.pattern).fill_null(value=False)
+
+    def holds(self, time: pl.Expr) -> pl.Expr:
+        """Tell which times [ms] are wanted."""
+        wanted = time.is_not_null()
+        if self.start is not None:
+            wanted &= time >= self.start
+        if self.end is not None:
+            wanted &= time <= self.end
+        return wanted
+
+
+@dataclass(slots=True)
+class Source:
+    """One input while it is read: records refused, why (the first few), and what else to tell."""
+
+    name: str
+    format: str
+    refused: int = 0
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def refuse(self, fault: str, count: int = 1) -> None:
+        """Count records that are not used, and say why."""
+        self.refused += count
+        if len(self.faults) < _TOLD_FAULTS:
+            self.faults.append(fault)
+
+
+def select(
+    metrics: str | Iterable[str] | None,
+    start: Instant | None,
+    end: Instant | None,
+    cluster: str | None,
+    *,
+    now: float,
+) -> Selection:
+    """Make a Selection from what a caller gives.
+
+    Raises
+    ------
+    SettingsError
+        If a time, a pattern or the order of the times is wrong.
+
+    Examples
+    --------
+    >>> select(["up"], "2026-01-01T00:00:00Z", None, None, now=0).start
+    1767225600000
+    """
+    names = (metrics,) if isinstance(metrics, str) else None if metrics is None else tuple(metrics)
+    first, last = (
+        None if value is None else instant(value, now=now, what=what)
+        for value, what in ((start, "start"), (end, "end"))
+    )
+    if first is not None and last is not None and first > last:
+        raise SettingsError(f"start {start!r} lies after end {end!r}; swap them")
+    for name in names or ():
+        try:
+            pl.Series(["x"]).str.contains(name)
+        except pl.exceptions.ComputeError:
+            raise SettingsError(
+                f"metrics: {name!r} is no metric name and no regular expression"
+            ) from None
+    return Selection(names, first, last, cluster or Selection().cluster)
+
+
+def instant(value: Instant, *, now: float, what: str = "time") -> int:
+    """Milliseconds since 1970 UTC of a point in time.
+
+    Parameters
+    ----------
+    value
+        A datetime (UTC where it has no zone), epoch seconds or milliseconds, RFC 3339 text,
+        ``"now"``, or a duration before now such as ``"-7d"``.
+    now
+        Epoch. [s]
+    what
+        Named in the error.
+
+    Raises
+    ------
+    SettingsError
+        If the value is none of these.
+
+    Examples
+    --------
+    >>> instant("-1h", now=7200), instant(1767225600, now=0), instant("2026-01-01", now=0)
+    (3600000, 1767225600000, 1767225600000)
+    """
+    if isinstance(value, dt.datetime):
+        return _milliseconds(value)
+    if isinstance(value, str):
+        text = value.strip()
+        if text == "now":
+            return round(now * 1000)
+        if text.startswith("-") and not re.fullmatch(r"-[\d.]+", text):
+            return round((now - parse_duration(text[1:], what=what)) * 1000)
+        try:
+            value = float(text)
+        except ValueError:
+            return _rfc3339(text, what)
+    if not abs(value) < 1e16:
+        raise SettingsError(f"{what}: {value!r} is no epoch in seconds or milliseconds")
+    return round(value) if abs(value) >= FIRST_MILLISECOND else round(value * 1000)
+
+
+def _rfc3339(text: str, what: str) -> int:
+    try:
+        return _milliseconds(dt.datetime.fromisoformat(text))
+    except ValueError:
+        raise SettingsError(
+            f"{what}: {text!r} is no time; write for example 2026-11-23T00:00:00Z, "
+            "1795392000 or -7d"
+        ) from None
+
+
+def _milliseconds(value: dt.datetime) -> int:
+    aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def assemble(
+    series: pl.DataFrame, samples: pl.DataFrame, sources: Sequence[Source], selection: Selection
+) -> Metrics:
+    """Make Metrics: sorted by series and time, each label set and each sample once.
+
+    Parameters
+    ----------
+    series
+        Columns of table series; equal label sets may come under several keys, cluster and labels
+        may be null.
+    samples
+        source (u32, index into `sources`), series (u32), time (i64, ms), value (f64), in the order
+        they were told: where two disagree the later one wins. Only wanted ones.
+    sources
+        What was read.
+    """
+    series = series.with_columns(
+        pl.col("cluster").fill_null(selection.cluster), pl.col("labels").fill_null("{}")
+    )
+    samples = samples.filter(selection.holds(pl.col("time")))
+    seen = samples["source"]
+    samples = samples.filter(pl.col("value").is_not_nan())
+    numbers = samples["source"]
+    series, samples = _unique_series(series, samples)
+    samples, repeated, clashing = _unique_samples(samples)
+    counts = [
+        _per_source(column, len(sources))
+        for column in (seen, numbers, samples["source"], repeated, clashing)
+    ]
+    rows = [
+        _row(source, *(int(n) for n in told))
+        for source, *told in zip(sources, *counts, strict=True)
+    ]
+    samples = samples.with_columns(pl.col("time").cast(TIME))
+    return Metrics(
+        check(series, SERIES),
+        check(samples, SAMPLES),
+        check(pl.concat(rows) if rows else SOURCES.empty(), SOURCES),
+    )
+
+
+def _per_source(column: pl.Series, sources: int) -> list[int]:
+    counts = [0] * sources
+    for source, count in column.value_counts().iter_rows():
+        counts[source] = count
+    return counts
+
+
+def _unique_series(
+    series: pl.DataFrame, samples: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give series that have samples, each label set once, with dense keys; samples follow."""
+    used = series.join(samples.select("series").unique(), on="series", how="semi")
+    unique = used.select(_LABELS).unique().sort(_LABELS)
+    unique = unique.with_columns(key=pl.int_range(pl.len(), dtype=pl.UInt32))
+    keys = used.join(unique, on=_LABELS, how="left", nulls_equal=True).select("series", "key")
+    keys = keys.sort("series")
+    at = keys["series"].search_sorted(samples["series"])
+    samples = samples.with_columns(series=keys["key"].gather(at))
+    return unique.rename({"key": "series"}), samples
+
+
+def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+    """Sort, keep the last sample of each series and time; give the sources of the others.
+
+    Those that another source tells otherwise come last: scrapes of several targets whose series
+    have no label to tell them apart look like that.
+    """
+    samples = samples.sort("series", "time", maintain_order=True)
+    again = (pl.col("series") == pl.col("series").shift(-1)) & (
+        pl.col("time") == pl.col("time").shift(-1)
+    )
+    elsewhere = (pl.col("source") != pl.col("source").shift(-1)) & (
+        pl.col("value") != pl.col("value").shift(-1)
+    )
+    marked = samples.with_columns(
+        again=again.fill_null(value=False), elsewhere=(again & elsewhere).fill_null(value=False)
+    )
+    kept = marked.filter(~pl.col("again")).drop("again", "elsewhere")
+    return (
+        kept,
+        marked.filter(pl.col("again"))["source"],
+        marked.filter(pl.col("elsewhere"))["source"],
+    )
+
+
+def _row(
+    source: Source, seen: int, numbers: int, kept: int, repeated: int, clashing: int
+) -> pl.DataFrame:
+    reasons = list(source.faults)
+    if source.refused > len(source.faults):
+        reasons.append(f"{source.refused} refused in all")
+    if seen > numbers:
+        reasons.append(f"{seen - numbers} NaN, which is no sample")
+    if repeated > clashing:
+        reasons.append(f"{repeated - clashing} told twice, the last one is kept")
+    if clashing:
+        reasons.append(
+            f"{clashing} told otherwise by a later file for the same series and time: scrapes of "
+            "several targets need a label instance, node or pod"
+        )
+    if not seen + source.refused and not reasons:
+        reasons.append("no sample of the wanted metrics and times")
+    return source_row(
+        source.name,
+        source.format,
+        read=seen + source.refused,
+        kept=kept,
+        reason="; ".join(reasons + source.notes) or None,
+    )
