@@ -153,11 +153,13 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
 class Fitted:
     """One quantity, fitted: draws at all looked-at node counts, and the fit in words.
 
-    `newest` is the newest observation; `basis` says how each driver was told.
+    `newest` is the newest observation and `worst_node` where it was; `basis` says how each driver
+    was told.
     """
 
     limit: dict[str, Any]
     newest: float
+    worst_node: str | None
     counts: Array
     draws: Array
     fit: dict[str, Any]
@@ -197,7 +199,7 @@ def fit_quantity(
     limit
         A row of table limits.
     observed
-        Columns time, value: the peak over nodes at each step.
+        Columns time, value, worst_node: the peak over nodes at each step.
     drivers
         Table drivers of the cluster.
 
@@ -217,7 +219,8 @@ def fit_quantity(
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
-    return Fitted(limit, float(rows["value"][-1]), counts, draws, fit, basis)
+    newest, worst_node = rows.select("value", "worst_node").row(-1)
+    return Fitted(limit, newest, worst_node, counts, draws, fit, basis)
 
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
@@ -287,13 +290,13 @@ def _backtest(
 
 
 def worst_by_time(steps: pl.DataFrame, limit: dict[str, Any]) -> pl.DataFrame:
-    """Give time and value: the largest value over nodes at each step, never the mean."""
+    """Give time, value, worst_node: the largest value over nodes at each step, never the mean."""
     return steps.filter(
         pl.col("component") == limit["component"],
         pl.col("subject").eq_missing(pl.lit(limit["subject"], pl.String)),
         pl.col("quantity") == limit["quantity"],
         pl.col("cluster") == limit["cluster"],
-    ).select("time", value="largest")
+    ).select("time", "worst_node", value="largest")
 
 
 def forecast_rows(
@@ -359,6 +362,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
         **{k: limit[k] for k in ("cluster", "component", "subject", "quantity", "unit", "kind")},
         "setting": limit["setting"],
         "current": current,
+        "worst_node": fitted.worst_node,
         "limit": limit["limit"],
         "usage": current / limit["limit"] if known and limit["limit"] else None,
         "nodes_early": _whole(early),
@@ -370,7 +374,8 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
         "reach": early / growth.largest if np.isfinite(early) else None,
         "status": "unknown" if not known else "short" if short > settings.risk else "ok",
         "reason": f"{fit['model']}, fitted to {fit['points']} points in time; "
-        f"limit: {limit['source']}",
+        f"limit: {limit['source']}"
+        + ("; not verified in Cilium's source" if limit["verified"] is False else ""),
     }
 
 

@@ -37,6 +37,7 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
                 "kind": row["kind"],
                 "now": amount(row["current"], row["unit"]),
                 "limit": amount(row["limit"], row["unit"]),
+                "on node": row["worst_node"],
                 "used": None if row["usage"] is None else f"{row['usage']:.0%}",
                 f"nodes at {plan.settings.risk:.0%} risk": row["nodes_early"],
                 "nodes, median": row["nodes_median"],

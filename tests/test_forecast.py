@@ -47,7 +47,8 @@ def drivers(days: int = 90, per_day: float = 3.0, seed: int = 0, **more: Any) ->
 
 def entries(table: pl.DataFrame, seed: int = 1, spread: float = 50.0) -> pl.DataFrame:
     noise = np.random.default_rng(seed).normal(0, spread, len(table))
-    return table.select("time", value=pl.col("endpoints") + 3 * pl.col("nodes") + noise)
+    value = pl.col("endpoints") + 3 * pl.col("nodes") + noise
+    return table.select("time", value=value, worst_node=pl.lit("n7"))
 
 
 def fitted(table: pl.DataFrame, settings: PlanSettings, **limit: Any) -> forecast.Fitted:

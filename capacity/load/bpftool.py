@@ -147,7 +147,7 @@ def _fault(entry: Any) -> str | None:
         return f"{entry!r:.40} is no map"
     for name, kind in _FIELDS.items():
         value = entry.get(name)
-        if not isinstance(value, kind) or (isinstance(value, int) and not 0 <= value < 1 << 63):
+        if not isinstance(value, kind) or (kind is int and _count(value) is None):
             return f"{name} is {value!r}, wanted {'a text' if kind is str else 'a count'}"
     return None
 
@@ -156,9 +156,10 @@ def _row(entry: dict[str, Any], time: datetime | None) -> Row:
     pins = entry.get("pinned")
     path = pins[0] if isinstance(pins, list) and pins else None
     name = str(path).rsplit("/", 1)[-1] if path else str(entry.get("name") or "")
-    memlock = entry.get("bytes_memlock")
     shape = (entry["type"], entry["bytes_key"], entry["bytes_value"], entry["max_entries"])
-    return (
-        entry.get("id"), path is not None, time, None, name, *shape, entry["flags"],
-        memlock if isinstance(memlock, int) else None,
-    )  # fmt: skip
+    told = _count(entry.get("bytes_memlock"))
+    return _count(entry.get("id")), path is not None, time, None, name, *shape, entry["flags"], told
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 1 << 63 else None

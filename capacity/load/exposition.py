@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ BLOCK: Final = 16 << 20
 # cilium/cilium pkg/metrics/metrics.go, EventTS
 _EVENT_TIME: Final = "cilium_event_ts"
 
+_Array = np.ndarray[Any, Any]
 _NEWLINE, _SPACE, _TAB, _BRACE = b"\n \t}"
 _NUMBER: Final = (
     r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[iI][nN][fF](?:inity)?|[nN][aA][nN])"
@@ -50,7 +51,8 @@ _NOTHING: Final = pl.DataFrame(
     schema={"source": pl.UInt32, "text": pl.UInt32, "value": pl.Float64, "stamp": pl.Float64}
 )
 _NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-_NONE: Final = pl.Series([], dtype=pl.Boolean)
+_NO_TEXTS: Final = pl.DataFrame(schema={"head": pl.String, "text": pl.UInt32})
+_UNTOLD: Final = pl.DataFrame(schema=dict.fromkeys(("good", "wanted", "event"), pl.Boolean))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +67,19 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Scrape:
-    """What tells the time of one file: its last bytes and its newest event. [s]"""
+    """What tells the time of one file: its last bytes, and its newest event in seconds."""
 
     end: bytes = b""
     event: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """Distinct series texts so far: text with number, and what each of them says."""
+    """Distinct series texts so far, numbered; `told` says by number what each of them is."""
 
-    texts: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame(schema={"head": pl.String, "text": pl.UInt32})
-    )
-    labels: list[pl.DataFrame] = field(default_factory=list)
-    is_good: pl.Series = _NONE
-    is_wanted: pl.Series = _NONE
-    is_event: pl.Series = _NONE
-
-    def learn(self, heads: pl.Series, selection: Selection) -> None:
-        """Parse new texts and number them."""
-        first = len(self.is_good)
-        numbers = pl.int_range(first, first + len(heads), dtype=pl.UInt32, eager=True)
-        new = pl.DataFrame({"head": heads, "text": numbers})
-        labels = label_frame(heads)
-        told = labels.select(
-            good=pl.col("metric").is_not_null(),
-            wanted=selection.wants(pl.col("metric")),
-            event=pl.col("metric").eq_missing(_EVENT_TIME),
-        )
-        self.texts = pl.concat([self.texts, new], rechunk=True)
-        self.labels.append(labels)
-        self.is_good = pl.concat([self.is_good, told["good"]], rechunk=True)
-        self.is_wanted = pl.concat([self.is_wanted, told["wanted"]], rechunk=True)
-        self.is_event = pl.concat([self.is_event, told["event"]], rechunk=True)
+    texts: pl.DataFrame
+    labels: tuple[pl.DataFrame, ...]
+    told: pl.DataFrame
 
 
 def is_exposition(beginning: bytes) -> bool:
@@ -138,15 +119,18 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     """
     sources = [Source(str(path), FORMAT) for path in paths]
     scrapes = [_Scrape() for _ in paths]
-    known = _Known()
+    known = _Known(_NO_TEXTS, (), _UNTOLD)
     parts = [_NOTHING]
     for block in _blocks(paths, sources):
         for piece in block:
             scrapes[piece.source].end = piece.data[-16:]
-        frame = _encoded(_split(block, sources), known, selection, sources, block)
-        for source, newest in _events(frame, known):
+        rows = _split(block, sources)
+        known = _learned(known, rows["head"], selection)
+        rows = _numbered(rows, known, sources, block)
+        for source, newest in _events(rows, known):
             scrapes[source].event = max(scrapes[source].event or newest, newest)
-        parts.append(_wanted(frame, known))
+        wanted = known.told["wanted"].gather(rows["text"])
+        parts.append(rows.filter(wanted).select(_NOTHING.columns))
     samples = _with_times(pl.concat(parts), paths, sources, scrapes)
     del parts
     return _assembled(samples, known, sources, selection)
@@ -263,10 +247,10 @@ def _marked(data: bytes, separator: int) -> bytes:
 
 def _before_exemplars(
     data: bytes,
-    text: np.ndarray[Any, Any],
-    starts: np.ndarray[Any, Any],
-    ends: np.ndarray[Any, Any],
-) -> np.ndarray[Any, Any]:
+    text: _Array,
+    starts: _Array,
+    ends: _Array,
+) -> _Array:
     """Give for each line where it ends or its exemplar begins; -1 where only the grammar can tell.
 
     A number sign behind an even number of quotes is outside of label values, unless quotes are
@@ -288,9 +272,7 @@ def _before_exemplars(
     return stops
 
 
-def _columns(
-    marked: bytes, separator: str, lines: int
-) -> tuple[pl.DataFrame, np.ndarray[Any, Any]]:
+def _columns(marked: bytes, separator: str, lines: int) -> tuple[pl.DataFrame, _Array]:
     """Give the plain samples, and the numbers of lines that are neither that nor a comment."""
     header = separator.join(("head", "value", "stamp", "more"))
     frame = pl.read_csv(
@@ -323,7 +305,7 @@ def _columns(
 
 
 def _exactly(
-    data: bytes, numbers: np.ndarray[Any, Any], block: Sequence[_Piece], sources: Sequence[Source]
+    data: bytes, numbers: _Array, block: Sequence[_Piece], sources: Sequence[Source]
 ) -> pl.DataFrame:
     """Parse single lines by the grammar; those that do not fit are refused."""
     lines = data.split(b"\n")
@@ -355,39 +337,48 @@ def _refuse_line(
     )
 
 
-def _encoded(
-    rows: pl.DataFrame,
-    known: _Known,
-    selection: Selection,
-    sources: Sequence[Source],
-    block: Sequence[_Piece],
-) -> pl.DataFrame:
-    """Give source, text (number of the series text), value and stamp; learn new texts."""
-    new = rows.select(pl.col("head").unique(maintain_order=True))
+def _learned(known: _Known, heads: pl.Series, selection: Selection) -> _Known:
+    """Parse texts that are new, and number them."""
+    new = heads.unique(maintain_order=True).to_frame("head")
     new = new.join(known.texts, on="head", how="anti", maintain_order="left")
-    if len(new):
-        known.learn(new["head"], selection)
+    if new.is_empty():
+        return known
+    labels = label_frame(new["head"])
+    metric = pl.col("metric")
+    told = labels.select(
+        good=metric.is_not_null(),
+        wanted=selection.wants(metric),
+        event=metric.eq_missing(_EVENT_TIME),
+    )
+    first = known.told.height
+    numbers = pl.int_range(first, first + pl.len(), dtype=pl.UInt32)
+    return _Known(
+        pl.concat([known.texts, new.with_columns(text=numbers)], rechunk=True),
+        (*known.labels, labels),
+        pl.concat([known.told, told], rechunk=True),
+    )
+
+
+def _numbered(
+    rows: pl.DataFrame, known: _Known, sources: Sequence[Source], block: Sequence[_Piece]
+) -> pl.DataFrame:
+    """Give source, text, value and stamp of the samples; refuse those of malformed series."""
     rows = rows.join(known.texts, on="head", how="left", maintain_order="left")
-    malformed = rows.filter(~known.is_good.gather(rows["text"]))
-    for line, head in malformed.select("line", "head").iter_rows():
+    is_good = known.told["good"].gather(rows["text"])
+    for line, head in rows.filter(~is_good).select("line", "head").iter_rows():
         _refuse_line(line, head, block, sources)
-    if len(malformed):
-        rows = rows.filter(known.is_good.gather(rows["text"]))
+    rows = rows.filter(is_good)
     first = np.cumsum([0, *(piece.lines for piece in block)])
     owner = np.array([piece.source for piece in block], np.uint32)
     at = np.searchsorted(first, rows["line"].to_numpy(), side="right") - 1
-    return rows.select("text", "value", "stamp", source=pl.Series(owner[at]))
+    return rows.select("text", "value", "stamp", source=pl.Series(owner[at], dtype=pl.UInt32))
 
 
 def _events(rows: pl.DataFrame, known: _Known) -> Iterator[tuple[int, float]]:
     """Give the newest cilium_event_ts of each source that has one."""
-    if known.is_event.any():
-        events = rows.filter(known.is_event.gather(rows["text"]), pl.col("value").is_finite())
+    if known.told["event"].any():
+        events = rows.filter(known.told["event"].gather(rows["text"]), pl.col("value").is_finite())
         yield from events.group_by("source").agg(pl.col("value").max()).iter_rows()
-
-
-def _wanted(rows: pl.DataFrame, known: _Known) -> pl.DataFrame:
-    return rows.filter(known.is_wanted.gather(rows["text"])).select(_NOTHING.columns)
 
 
 def _with_times(
@@ -413,7 +404,12 @@ def _with_times(
         pl.when(in_seconds).then(stamp * 1000).otherwise(stamp).round().cast(pl.Int64, strict=False)
     )
     moment = pl.Series(moments, dtype=pl.Int64).gather(samples["source"])
-    return samples.select("source", "text", "value", time=pl.coalesce(told, moment))
+    return samples.select(
+        "source",
+        "text",
+        "value",
+        time=pl.coalesce(told.round().cast(pl.Int64, strict=False), moment),
+    )
 
 
 def _assembled(
