@@ -162,7 +162,7 @@ def fill(plan: Plan) -> go.Figure:
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         _band(figure, share, BLUE, "%", place, legend=i == 0)
         _shade(figure, share, place)
-        _level(figure, 100.0, VERMILLION, "limit", share, place, legend=i == 0)
+        _level(figure, 100.0, ("limit", VERMILLION, "dot"), share, place, legend=i == 0)
         _today(figure, nodes_now(plan), row["current"] * 100 / row["limit"], place, legend=i == 0)
     figure.update_yaxes(range=[0, 150], ticksuffix=" %", dtick=50)
     figure.update_yaxes(title_text="% of limit", col=1)
@@ -233,12 +233,12 @@ def memory(plan: Plan) -> go.Figure:
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         _band(figure, sized, BLUE, "MiB", place, legend=i == 0)
         _shade(figure, sized, place)
-        for name, color, size in (
-            ("limit today", VERMILLION, row["limit"]),
-            ("limit recommended", GREEN, _recommended_limit(plan, row)),
+        for look, size in (
+            (("limit today", VERMILLION, "dot"), row["limit"]),
+            (("limit recommended", GREEN, "dashdot"), _recommended_limit(plan, row)),
         ):
             if size is not None:
-                _level(figure, size / _MEBI, color, name, sized, place, legend=i == 0)
+                _level(figure, size / _MEBI, look, sized, place, legend=i == 0)
         _today(figure, nodes_now(plan), row["current"] / _MEBI, place, legend=i == 0)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
     figure.update_yaxes(title_text="MiB, worst pod", col=1)
@@ -386,18 +386,18 @@ def _shade(figure: go.Figure, curve: pl.DataFrame, place: dict[str, int]) -> Non
 def _level(
     figure: go.Figure,
     value: float,
-    color: str,
-    name: str,
+    look: tuple[str, str, str],
     curve: pl.DataFrame,
     place: dict[str, int],
     *,
     legend: bool,
 ) -> None:
-    """Draw a horizontal line that stands in the legend (a shape would not)."""
+    """Draw a horizontal line; unlike a shape it stands in the legend. Look: name, color, dash."""
+    name, color, dash = look
     ends = [curve["nodes"].min(), curve["nodes"].max()]
     figure.add_scatter(
         x=ends, y=[value, value], mode="lines", name=name, legendgroup=name, showlegend=legend,
-        line={"color": color, "width": 2, "dash": "dot"}, **place,
+        line={"color": color, "width": 2, "dash": dash}, **place,
         hovertemplate=f"{name}: %{{y:,.0f}}<extra></extra>",
     )  # fmt: skip
 

@@ -14,13 +14,16 @@ from typing import Any, Final
 
 import polars as pl
 
+from capacity import shipped
 from capacity.export import without_secrets
 from capacity.findings import amount
 from capacity.manifests import manifests as manifest_texts
 from capacity.planning import Plan, resource
 from capacity.printing import cell
+from capacity.settings import DEMO
 
-_SHORT: Final = 12
+_LONGEST_LINE: Final = 12
+_LONGEST_NAME: Final = 34
 _AMOUNT: Final = re.compile(r"[+-]?[\d.,]+( ?(%|[KMGTPE]?i?B|m|x))?|–")
 _STATES: Final = {"fits": "Fits", "short": "Short", "unknown": "Unknown"}
 
@@ -75,15 +78,15 @@ def table(frame: pl.DataFrame, caption: str, *, empty: str = "Nothing to show.")
 
 def _row(row: list[str], right: list[bool]) -> str:
     first, *rest = row
-    out = f'<th scope="row"{_look(right[0], first)}>{escape(first)}</th>'
+    out = f'<th scope="row"{_look(right[0], first, _LONGEST_NAME)}>{escape(first)}</th>'
     for text, is_right in zip(rest, right[1:], strict=True):
         out += f"<td{_look(is_right, text)}>{escape(text)}</td>"
     return out
 
 
-def _look(is_right: bool, text: str = "") -> str:
+def _look(is_right: bool, text: str = "", longest: int = _LONGEST_LINE) -> str:
     """Align and keep short texts such as dates on one line; Jupyter aligns all to the right."""
-    one_line = ";white-space:nowrap" if 0 < len(text) <= _SHORT else ""
+    one_line = ";white-space:nowrap" if 0 < len(text) <= longest else ""
     return f' style="text-align:{"right" if is_right else "left"}{one_line}"'
 
 
@@ -152,10 +155,12 @@ def fits(plan: Plan) -> Html:
     if tested.is_empty():
         told = "no history long enough to test a fit on unseen data"
     else:
-        error, inside = tested.select(pl.median("backtest_error", "backtest_coverage")).row(0)
+        worst = tested.sort("backtest_error").row(-1, named=True)
+        middle, inside = tested.select(pl.median("backtest_error", "backtest_coverage")).row(0)
         told = (
-            f"fitted to the first two thirds of the history, {len(tested)} fits missed the rest "
-            f"by {error:.1%} (median), and {inside:.0%} of it lay inside the 90 % interval"
+            f"fitted to the first two thirds of the history, they missed the rest by {middle:.1%} "
+            f"in the median and {worst['backtest_error']:.1%} at worst ({resource(worst)}); "
+            f"the 90 % interval held {inside:.0%} of it in the median"
         )
     return table(frame, f"How good the fits are: {told}")
 
@@ -199,7 +204,12 @@ def missing(plan: Plan) -> Html:
 def sources(plan: Plan) -> Html:
     """Give what was read and refused."""
     kept, refused = (int(plan.sources[name].sum()) for name in ("kept", "refused"))
-    frame = plan.sources.select("source", "format", "kept", "refused", "reason")
+    # Where the demo is installed says nothing, and would make pages differ between machines
+    place = pl.lit(str(shipped.path("data", DEMO)))
+    frame = plan.sources.select(
+        pl.col("source").str.replace(place, DEMO, literal=True), "format", "kept", "refused",
+        "reason",
+    )  # fmt: skip
     return table(frame, f"What was read: {kept:,} records kept, {refused:,} refused")
 
 

@@ -140,11 +140,12 @@ def scenario_draws(
 
 
 def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Array:
-    """Draws of slope and newest offset of a line, shape (draws, counts), never below 0."""
-    x, y = nodes[picked], values[picked]
-    centered = x - x.mean(axis=1, keepdims=True)
-    power = (centered**2).sum(axis=1)
-    slope = (centered * y).sum(axis=1) / np.where(power > 0, power, 1)
+    """Draws of the slope of a line, shape (draws, counts), never below 0."""
+    centered = nodes - nodes.mean()
+    power = centered @ centered
+    best = centered @ values / power
+    residuals = values - values.mean() - best * centered
+    slope = best + residuals[picked] @ centered / power
     # Anchored at the newest point: the history may hold steps that a line does not follow
     return np.asarray(np.maximum(values[-1] + slope[:, None] * (counts[None, :] - nodes[-1]), 0.0))
 

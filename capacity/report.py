@@ -32,7 +32,7 @@ _NEEDED: Final = ("ipykernel", "nbclient", "nbconvert", "nbformat", "papermill",
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 _CHART: Final = "application/vnd.plotly.v1+json"
 _PLOTLY_HERE: Final = "/* plotly.js goes here */"
-_TAGS: Final = re.compile(r"<[^>]*>")
+_HEADING: Final = re.compile(r"^## +(.+?) *$", re.MULTILINE)
 
 
 def is_installed() -> bool:
@@ -81,7 +81,7 @@ def report(
         # papermill and nbconvert warn about their own future; a reader cannot mend that
         warnings.simplefilter("ignore")
         executed = _run(path, parameters, settings, progress)
-        page = _page(executed, f"{path.stem.capitalize()}: {without_secrets(settings.source)}")
+        page = _page(executed, f"Capacity {path.stem}: {without_secrets(settings.source)}")
     _write(out, _clean(page, settings))
     return out
 
@@ -220,20 +220,23 @@ def _page(notebook: NotebookNode, title: str) -> str:
     from plotly.offline import get_plotlyjs
 
     charts = _charts_to_html(notebook)
-    headings = [
-        line.removeprefix("## ").strip()
-        for cell in notebook.cells if cell.cell_type == "markdown"
-        for line in cell.source.splitlines() if line.startswith("## ")
-    ]  # fmt: skip
+    words = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = _HEADING.findall("\n".join(words))
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="report",
         extra_template_basedirs=[str(_TEMPLATES)],
         exclude_anchor_links=True,
     )
-    told = {"page_title": title, "headings": headings, "charts": charts}
-    page, _ = exporter.from_notebook_node(notebook, resources=told)
+    told = {"page_title": title, "headings": {h: _slug(h) for h in headings}, "charts": charts}
+    page: str = exporter.from_notebook_node(notebook, resources=told)[0]
+    for heading in headings:
+        page = page.replace(f"<h2>{heading}</h2>", f'<h2 id="{_slug(heading)}">{heading}</h2>')
     # Last, so that five megabytes are not parsed; once, however many charts there are
-    return str(page).replace(_PLOTLY_HERE, get_plotlyjs() if charts else "", 1)
+    return page.replace(_PLOTLY_HERE, get_plotlyjs() if charts else "", 1)
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"\W+", "-", heading.lower()).strip("-")
 
 
 def _charts_to_html(notebook: NotebookNode) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import capacity
 from capacity.export import Metrics, build
+from capacity.planning import Plan
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
@@ -40,3 +42,18 @@ def export() -> Callable[..., Metrics]:
         return build([labels for labels, _ in series], *columns, cluster="test")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo() -> Plan:
+    """The plan of the shipped demo with default settings."""
+    return capacity.plan(capacity.PlanSettings())
+
+
+@pytest.fixture(scope="session")
+def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the demo, as `capacity plan --out` writes it."""
+    from capacity.report import report
+
+    out = tmp_path_factory.mktemp("demo") / "report.html"
+    return report("plan", capacity.PlanSettings(), out)

@@ -17,9 +17,6 @@ from typing import Any
 
 import pytest
 
-from capacity import report
-from capacity.settings import PlanSettings
-
 pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 
 FLAGS = (
@@ -118,12 +115,6 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("browser") / "report.html"
-    return report.report("plan", PlanSettings(), out)
-
-
-@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None or shutil.which("bash") is None:
@@ -134,9 +125,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light")], scope="module", ids=str)
-def view(request: pytest.FixtureRequest, browser: Browser, page: Path) -> tuple[Browser, str]:
+def view(request: pytest.FixtureRequest, browser: Browser, demo_page: Path) -> tuple[Browser, str]:
     width, scheme = request.param
-    browser.open(page, width=width, scheme=scheme)
+    browser.open(demo_page, width=width, scheme=scheme)
     return browser, scheme
 
 
@@ -183,8 +174,10 @@ def test_text_has_contrast_in_light_and_dark(view: tuple[Browser, str]) -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5, color
 
 
-def test_a_printed_page_holds_the_charts_within_the_paper(browser: Browser, page: Path) -> None:
-    browser.open(page, width=1280, scheme="dark")
+def test_a_printed_page_holds_the_charts_within_the_paper(
+    browser: Browser, demo_page: Path
+) -> None:
+    browser.open(demo_page, width=1280, scheme="dark")
     browser.evaluate("dispatchEvent(new Event('beforeprint'))")
     browser.call("Emulation.setEmulatedMedia", media="print")
     widths = browser.evaluate("[...document.querySelectorAll('.main-svg')].map(s => s.clientWidth)")

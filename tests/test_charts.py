@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-import capacity
 from capacity import charts
 from capacity.planning import Plan, resource
 from capacity.tables import RECOMMENDATION
@@ -24,11 +23,6 @@ ALL: list[Callable[[Plan], go.Figure]] = [
     charts.map_memory,
 ]
 HOSTILE = "<script>alert(1)</script><a href='javascript:1'>&x</a>%{y}"
-
-
-@pytest.fixture(scope="module")
-def demo() -> Plan:
-    return capacity.plan(capacity.PlanSettings())
 
 
 def without_dates(plan: Plan) -> Plan:

@@ -21,11 +21,6 @@ VIEWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def demo() -> Plan:
-    return capacity.plan(capacity.PlanSettings())
-
-
 class Texts(HTMLParser):
     """Collects tags and texts."""
 

@@ -1,8 +1,7 @@
-"""The plan as a whole: against a simulated cluster's truth, and against a real agent's recording."""
+"""The plan as a whole: against a simulated cluster's truth and a real agent's recording."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import gzip
 import json
@@ -10,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -91,13 +91,13 @@ def test_dates_follow_the_growth_of_the_demo(
 
 
 def test_what_is_to_be_set_holds_the_true_need_at_the_planned_node_count(demo: Plan) -> None:
-    rows = {row["setting"]: row for row in demo.recommendation.iter_rows(named=True)}
-    lb = rows["bpf.lbMapMax"]
+    lb = demo.recommendation.filter(subject="lb4_services_v2").row(0, named=True)
+    assert lb["setting"] == "bpf.lbMapMax"
     assert lb["status"] == "raise"
     assert lb["target"] == 131072
     assert lb["restart"]
     assert lb["cost"] > 0
-    for row in rows.values():
+    for row in demo.recommendation.iter_rows(named=True):
         assert row["reason"]
         assert row["evidence"]
         assert row["status"] in {"ok", "raise", "set", "redesign", "unknown"}
@@ -125,9 +125,51 @@ def test_another_seed_changes_draws_but_not_the_story(lab: Plan) -> None:
     assert not other.forecast.equals(lab.forecast)
 
 
-def lab_truth() -> list[dict[str, str]]:
-    with shipped.path("data", "lab", "truth.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def lab_truth() -> dict[str, Any]:
+    """What the recording itself says of the newest step, by other tools than the metrics."""
+    text = shipped.path("data", "lab", "truth.json").read_text(encoding="utf-8")
+    newest: dict[str, Any] = json.loads(text)["steps"][-1]
+    return newest
+
+
+def test_entries_of_the_lab_are_those_of_the_recording(lab: Plan) -> None:
+    true = lab_truth()
+    told = dict(lab.exhaustion.filter(component="map").select("subject", "current").iter_rows())
+    assert told["ipcache"] == true["ipcache_entries"]
+    assert told["cilium_policy_*"] == true["policy_entries_most"]
+    for name in ("lxc", "lb4_services_v2", "lb4_backends_v3", "lb4_reverse_nat", "tunnel_map"):
+        assert told[name] == true[f"{name}_entries"], name
+    newest = lab.drivers.row(-1, named=True)
+    for name in ("nodes", "policies", "services"):
+        assert newest[name] == true[name], name
+    assert newest["endpoints_per_node"] == true["endpoints"]
+    # The product of the worst map and the number of maps: an upper bound, 5 % above here
+    assert 1 <= newest["policy_entries"] / true["policy_entries"] < 1.06
+
+
+def test_map_memory_of_the_lab_is_the_kernels_own_to_the_byte(lab: Plan) -> None:
+    assert set(lab.maps["source"]) == {"bpftool map show"}
+    other = lab_truth()["maps_memlock_bytes"] - lab.maps["memlock"].sum()
+    # Maps that are not Cilium's stand in bpftool's list too
+    assert 0 <= other < 10_000
+    assert lab.maps["count"].sum() == pytest.approx(lab_truth()["maps"], abs=5)
+
+
+def test_memory_of_the_labs_agent_is_rss_plus_maps(lab: Plan) -> None:
+    metrics = capacity.read(shipped.path("data", "lab"))
+    rss = metrics.select("cilium_process_resident_memory_bytes")["value"][-1]
+    maps = metrics.select("cilium_bpf_maps_virtual_memory_max_bytes")["value"][-1]
+    assert rss == pytest.approx(lab_truth()["rss_bytes"], rel=0.01)
+    assert found(lab, "agent", "memory")["current"] == rss + maps
+
+
+def test_sizes_of_the_labs_maps_are_the_agents_dynamic_sizes(lab: Plan) -> None:
+    from capacity.cilium.map_sizes import dynamic_sizes
+
+    sized = dynamic_sizes(25_276_502_016, 0.0025, version="1.17")
+    limits = dict(lab.limits.filter(component="map").select("subject", "limit").iter_rows())
+    assert limits["ct4_global"] == sized["bpf-ct-global-tcp-max"] == 221_723
+    assert limits["ct_any4_global"] == sized["bpf-ct-global-any-max"]
 
 
 def test_the_lab_is_planned_without_dates_since_it_spans_minutes(lab: Plan) -> None:

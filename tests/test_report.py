@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-import capacity
 from capacity import outcome, report, shipped
 from capacity.errors import CapacityError, ExportError, SettingsError
+from capacity.planning import Plan
 from capacity.settings import PlanSettings
 
 NOTEBOOK = shipped.path("notebooks", "plan.ipynb")
@@ -67,10 +67,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of the demo, as `capacity plan --out` writes it."""
-    out = tmp_path_factory.mktemp("report") / "report.html"
-    return report.report("plan", PlanSettings(), out).read_text(encoding="utf-8")
+def page(demo_page: Path) -> str:
+    return demo_page.read_text(encoding="utf-8")
 
 
 def test_the_parameters_cell_is_the_settings() -> None:
@@ -113,11 +111,10 @@ def test_words_in_the_notebook_state_no_result() -> None:
 
 
 @pytest.mark.notebook
-def test_the_notebook_gives_the_same_plan_as_the_library(page: str) -> None:
+def test_the_notebook_gives_the_same_plan_as_the_library(page: str, demo: Plan) -> None:
     told = re.search(r"<summary>outcome.json</summary>\s*<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
     assert told
-    in_process = outcome.to_json(capacity.plan(PlanSettings()))
-    assert json.loads(unescape(told.group(1))) == json.loads(in_process)
+    assert json.loads(unescape(told.group(1))) == json.loads(outcome.to_json(demo))
 
 
 @pytest.mark.notebook
@@ -182,8 +179,8 @@ def test_the_page_can_be_read_without_eyes(page: str) -> None:
 
 
 @pytest.mark.notebook
-def test_chart_titles_and_tables_tell_the_same_first_limit(page: str) -> None:
-    first = capacity.plan(PlanSettings()).first_limit
+def test_chart_titles_and_tables_tell_the_same_first_limit(page: str, demo: Plan) -> None:
+    first = demo.first_limit
     assert first is not None
     assert f"{first['nodes']:,} nodes" in page.split("<figcaption")[1].split("</figcaption>")[0]
     assert f">{first['nodes']:,}</td>" in page
@@ -195,7 +192,7 @@ def test_credentials_are_in_no_page_and_no_file(
 ) -> None:
     source = f"https://me:{SECRET}@prometheus.example/api?token={SECRET}"
     path = notebook("print(source)", "source", "import json; print(json.dumps([source + '\"']))")
-    out = report.report(path, PlanSettings(source=source), tmp_path / "site" / ".." / "out.html")
+    out = report.report(path, PlanSettings(source=source), tmp_path / "out.html")
     text = out.read_text(encoding="utf-8")
     assert "https://prometheus.example/api" in text
     files = [f for f in tmp_path.rglob("*") if f.is_file()]

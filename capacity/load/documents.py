@@ -37,7 +37,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _TAG: Final = "tag:yaml.org,2002:"
-_PLAIN_TAGS: Final = {None, "!", *(_TAG + name for name in ("null", "bool", "int", "float"))}
+_TEXT_TAGS: Final = ("!", f"{_TAG}str")
+_PLAIN_TAGS: Final = {None, *(_TAG + name for name in ("null", "bool", "int", "float"))}
 _WORDS: Final[dict[str, Any]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **{word: True for low in ("true", "yes", "on") for word in (low, low.title(), low.upper())},
@@ -76,6 +77,10 @@ class Found:
 
 class _Refused(ValueError):
     """A document that is not built; the next one may be."""
+
+
+class _TooDeep(ValueError):
+    """Nesting that ends the reading: libyaml's time grows with its square."""
 
 
 @contextmanager
@@ -162,11 +167,12 @@ def _yaml(data: bytes) -> Documents:
                 value = _document(parser.get_event)
             except _Refused as error:
                 faults.append(f"document {number}: {error}")
-                while not isinstance(event, yaml.DocumentEndEvent):
-                    event = parser.get_event()
+                _skip(parser.get_event)
                 continue
             if value is not None:
                 values.append((number, value))
+    except _TooDeep as error:
+        faults.append(f"document {number}: {error}; nothing after it is read")
     except yaml.YAMLError as error:
         faults.append(_yaml_fault(error, len(values)))
     if faults and _TEMPLATE in data:
@@ -200,8 +206,10 @@ def _document(next_event: Callable[[], Any]) -> Any:
             if event.anchor is not None:
                 anchors[event.anchor] = value, 1
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-            if waits_for_key or len(above) >= _DEEPEST:
-                raise _Refused(_at(event, "nested too deep, or a mapping or list as a key"))
+            if len(above) >= _DEEPEST:
+                raise _TooDeep(_at(event, f"nested more than {_DEEPEST} deep"))
+            if waits_for_key:
+                raise _Refused(_at(event, "a mapping or list as a key"))
             above.append((into, key, event.anchor, seen))
             into, key = ({} if kind is yaml.MappingStartEvent else []), _NO_KEY
             continue
@@ -216,6 +224,18 @@ def _document(next_event: Callable[[], Any]) -> Any:
                 anchors[anchor] = value, seen - before + 1
         key = _put(into, key, value)
     return value
+
+
+def _skip(next_event: Callable[[], Any]) -> None:
+    """Pass over the rest of a refused document."""
+    depth = 0
+    while not isinstance(event := next_event(), yaml.DocumentEndEvent):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise _TooDeep(_at(event, f"nested more than {_DEEPEST} deep"))
 
 
 def _anchored(event: Any, anchors: dict[str, tuple[Any, int]], repeated: int) -> tuple[Any, int]:
@@ -254,10 +274,10 @@ def _merged(mapping: dict[str, Any]) -> dict[str, Any]:
 def _scalar(event: Any) -> Any:
     """Give the value of a scalar as Kubernetes reads it: no dates, no sexagesimal numbers."""
     text, tag = event.value, event.tag
-    if tag not in _PLAIN_TAGS and tag != _TAG + "str":
-        raise _Refused(_at(event, f"tag {tag} is not read; render the file first"))
-    if not event.implicit[0] and tag in (None, "!", _TAG + "str"):
+    if tag in _TEXT_TAGS or (tag is None and not event.implicit[0]):
         return text
+    if tag not in _PLAIN_TAGS:
+        raise _Refused(_at(event, f"tag {tag} is not read; render the file first"))
     if text in _WORDS:
         return _WORDS[text]
     if text[:1] not in "-+.0123456789":

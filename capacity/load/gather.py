@@ -9,12 +9,13 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from capacity.errors import SettingsError
-from capacity.export import Metrics, source_row
+from capacity.export import Metrics, without_secrets
 from capacity.tables import SAMPLES, SERIES, SOURCES, TIME, check
 from capacity.units import parse_duration
 
@@ -201,15 +202,12 @@ def assemble(
         _per_source(column, len(sources))
         for column in (seen, numbers, samples["source"], repeated, clashing)
     ]
-    rows = [
-        _row(source, *(int(n) for n in told))
-        for source, *told in zip(sources, *counts, strict=True)
-    ]
+    rows = [_row(source, *told) for source, *told in zip(sources, *counts, strict=True)]
     samples = samples.with_columns(pl.col("time").cast(TIME))
     return Metrics(
         check(series, SERIES),
         check(samples, SAMPLES),
-        check(pl.concat(rows) if rows else SOURCES.empty(), SOURCES),
+        check(pl.DataFrame(rows, schema=SOURCES.schema), SOURCES),
     )
 
 
@@ -225,13 +223,21 @@ def _unique_series(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give series that have samples, each label set once, with dense keys; samples follow."""
     used = series.join(samples.select("series").unique(), on="series", how="semi")
-    unique = used.select(_LABELS).unique().sort(_LABELS)
-    unique = unique.with_columns(key=pl.int_range(pl.len(), dtype=pl.UInt32))
-    keys = used.join(unique, on=_LABELS, how="left", nulls_equal=True).select("series", "key")
-    keys = keys.sort("series")
-    at = keys["series"].search_sorted(samples["series"])
-    samples = samples.with_columns(series=keys["key"].gather(at))
-    return unique.rename({"key": "series"}), samples
+    used = used.with_columns(first=pl.col("series"))
+    # Equal label sets have equal hashes: only rows whose hash comes twice need to be compared
+    is_again = used.select(_LABELS).hash_rows().is_duplicated()
+    if is_again.any():
+        twice = used.filter(is_again).with_columns(
+            pl.col("series").min().over(_LABELS).alias("first")
+        )
+        used = pl.concat([used.filter(~is_again), twice]).sort("series")
+    unique = used.filter(pl.col("series") == pl.col("first"))
+    numbered = unique.select("first", key=pl.int_range(pl.len(), dtype=pl.UInt32))
+    keys = used.select("series", "first").join(numbered, on="first", how="left")
+    key_of = np.zeros(1 + (series["series"].max() or 0), np.uint32)  # type: ignore[operator]
+    key_of[keys["series"].to_numpy()] = keys["key"].to_numpy()
+    samples = samples.with_columns(series=pl.Series(key_of[samples["series"].to_numpy()]))
+    return unique.select(numbered["key"].alias("series"), *_LABELS), samples
 
 
 def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
@@ -240,27 +246,35 @@ def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.
     Those that another source tells otherwise come last: scrapes of several targets whose series
     have no label to tell them apart look like that.
     """
-    samples = samples.sort("series", "time", maintain_order=True)
-    again = (pl.col("series") == pl.col("series").shift(-1)) & (
-        pl.col("time") == pl.col("time").shift(-1)
-    )
-    elsewhere = (pl.col("source") != pl.col("source").shift(-1)) & (
-        pl.col("value") != pl.col("value").shift(-1)
-    )
-    marked = samples.with_columns(
-        again=again.fill_null(value=False), elsewhere=(again & elsewhere).fill_null(value=False)
-    )
-    kept = marked.filter(~pl.col("again")).drop("again", "elsewhere")
-    return (
-        kept,
-        marked.filter(pl.col("again"))["source"],
-        marked.filter(pl.col("elsewhere"))["source"],
-    )
+    samples = samples.select(pl.all().gather(_order(samples)))
+    after = {name: pl.col(name).shift(-1) for name in samples.columns}
+    again = (pl.col("series") == after["series"]) & (pl.col("time") == after["time"])
+    told = samples.filter(again)
+    if told.is_empty():
+        return samples, told["source"], told["source"]
+    elsewhere = (pl.col("source") != after["source"]) & (pl.col("value") != after["value"])
+    kept = samples.filter(~again.fill_null(value=False))
+    return kept, told["source"], samples.filter(again & elsewhere)["source"]
+
+
+def _order(samples: pl.DataFrame) -> pl.Series:
+    """Give the rows in order of series and time; equal ones keep their order."""
+    time = samples["time"]
+    first, last = time.min() or 0, time.max() or 0
+    span = int(last) - int(first) + 1  # type: ignore[call-overload]
+    series = samples["series"].cast(pl.UInt64)
+    if span * (int(series.max() or 0) + 1) < 1 << 64:  # type: ignore[call-overload]
+        # One number a row sorts several times quicker than two columns
+        key = series * span + (time - first).cast(pl.UInt64)
+        frame = pl.DataFrame({"series": key})
+    else:
+        frame = samples.select("series", "time")
+    return frame.select(pl.arg_sort_by(frame.columns, maintain_order=True)).to_series()
 
 
 def _row(
     source: Source, seen: int, numbers: int, kept: int, repeated: int, clashing: int
-) -> pl.DataFrame:
+) -> dict[str, Any]:
     reasons = list(source.faults)
     if source.refused > len(source.faults):
         reasons.append(f"{source.refused} refused in all")
@@ -275,10 +289,11 @@ def _row(
         )
     if not seen + source.refused and not reasons:
         reasons.append("no sample of the wanted metrics and times")
-    return source_row(
-        source.name,
-        source.format,
-        read=seen + source.refused,
-        kept=kept,
-        reason="; ".join(reasons + source.notes) or None,
-    )
+    return {
+        "source": without_secrets(source.name),
+        "format": source.format,
+        "read": seen + source.refused,
+        "kept": kept,
+        "refused": seen + source.refused - kept,
+        "reason": "; ".join(reasons + source.notes) or None,
+    }

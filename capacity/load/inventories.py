@@ -136,7 +136,9 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
 
 def _name(source: Source) -> str:
     parts = [source] if isinstance(source, str | Path) else source
-    return ", ".join(without_secrets(str(part)) for part in parts)
+    named = [without_secrets(str(part)) for part in parts[:_SHOWN]]
+    more = [f"and {len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
+    return ", ".join(named + more)
 
 
 def _nothing(source: str, seen: int, sources: pl.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """A quantity as a sum of non-negative costs per driver: y = base + Σ cost × driver.
 
 Costs that Cilium's arithmetic gives are fixed; the rest is fitted. Intervals come from a moving
-block bootstrap of the rows (time order kept), so that autocorrelated noise does not fake evidence.
+block bootstrap of the residuals: blocks keep autocorrelated noise from faking evidence, and the
+drivers stay as they were, so that no draw loses the few steps at which one of them moved.
 """
 
 from __future__ import annotations
@@ -112,16 +113,16 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.residuals_ = residuals * np.sqrt(len(target) / spare)
         self.shift_ = _persistence(residuals) * float(np.median(residuals[-3:]))
         self.n_features_in_ = drivers.shape[1]
-        self.draws_ = self._bootstrap(design, target - offset, weights, fixed)
+        self.draws_ = self._bootstrap(design, design @ beta, weights, fixed)
         return self
 
-    def _bootstrap(self, design: Array, target: Array, weights: Array, fixed: Array) -> Array:
+    def _bootstrap(self, design: Array, fitted: Array, weights: Array, fixed: Array) -> Array:
         rng = np.random.default_rng(self.seed)
         free = np.isnan(fixed)
         out = np.empty((self.draws, len(fixed) + 1))
         out[:, 1:] = fixed
-        for row, picked in zip(out, block_rows(len(target), self.draws, rng), strict=True):
-            beta = _nnls(design[picked], target[picked], weights[picked])
+        for row, picked in zip(out, block_rows(len(fitted), self.draws, rng), strict=True):
+            beta = _nnls(design, fitted + self.residuals_[picked], weights)
             row[0] = beta[0]
             row[1:][free] = beta[1:]
         return out
