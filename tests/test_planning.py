@@ -38,7 +38,9 @@ def lab() -> Plan:
 def truth() -> dict[str, dict[str, object]]:
     told = json.loads(shipped.path("data", "demo", "truth.json").read_text(encoding="utf-8"))
     return {
-        f"{row['component']} {row['subject'] or row['quantity']}": row for row in told["exhaustion"]
+        f"{row['component']} {row['subject'] or row['quantity']}": row
+        for row in told["exhaustion"]
+        if row["statistic"] in ("worst node", "leader")
     }
 
 

@@ -25,6 +25,9 @@ FIRST_MILLISECOND: Final = 100_000_000_000
 _TOLD_FAULTS: Final = 3
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 
+# How a sample that is told again relates to the one that is kept
+_REPEATED: Final = ("same", "other", "elsewhere")
+
 Instant = dt.datetime | int | float | str
 
 
@@ -75,7 +78,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
     def refuse(self, fault: str, count: int = 1) -> None:
-        """Count records that are not used, and say why."""
+        """Say why records are not used, and count them; 0 where none could be made out."""
         self.refused += count
         if len(self.faults) < _TOLD_FAULTS:
             self.faults.append(fault)
@@ -197,13 +200,11 @@ def assemble(
     samples = samples.filter(pl.col("value").is_not_nan())
     numbers = samples["source"]
     series, samples = _unique_series(series, samples)
-    samples, repeated, clashing = _unique_samples(samples)
-    counts = [
-        _per_source(column, len(sources))
-        for column in (seen, numbers, samples["source"], repeated, clashing)
-    ]
+    samples, repeated = _unique_samples(samples)
+    columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in _REPEATED)]
+    counts = [_per_source(column, len(sources)) for column in columns]
     rows = [_row(source, *told) for source, *told in zip(sources, *counts, strict=True)]
-    samples = samples.with_columns(pl.col("time").cast(TIME))
+    samples = samples.select("series", pl.col("time").cast(TIME), "value")
     return Metrics(
         check(series, SERIES),
         check(samples, SAMPLES),
@@ -240,21 +241,19 @@ def _unique_series(
     return unique.select(numbered["key"].alias("series"), *_LABELS), samples
 
 
-def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """Sort, keep the last sample of each series and time; give the sources of the others.
-
-    Those that another source tells otherwise come last: scrapes of several targets whose series
-    have no label to tell them apart look like that.
-    """
+def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sort, keep the last sample of each series and time; give source and kind of the others."""
     samples = samples.select(pl.all().gather(_order(samples)))
     after = {name: pl.col(name).shift(-1) for name in samples.columns}
     again = (pl.col("series") == after["series"]) & (pl.col("time") == after["time"])
-    told = samples.filter(again)
-    if told.is_empty():
-        return samples, told["source"], told["source"]
-    elsewhere = (pl.col("source") != after["source"]) & (pl.col("value") != after["value"])
-    kept = samples.filter(~again.fill_null(value=False))
-    return kept, told["source"], samples.filter(again & elsewhere)["source"]
+    agrees = pl.col("value") == after["value"]
+    is_elsewhere = pl.col("source") != after["source"]
+    same, other, elsewhere = (pl.lit(kind) for kind in _REPEATED)
+    kind = pl.when(agrees).then(same).when(is_elsewhere).then(elsewhere).otherwise(other)
+    repeated = samples.select("source", kind=pl.when(again).then(kind)).drop_nulls()
+    if len(repeated):
+        samples = samples.filter(~again.fill_null(value=False))
+    return samples, repeated
 
 
 def _order(samples: pl.DataFrame) -> pl.Series:
@@ -273,27 +272,29 @@ def _order(samples: pl.DataFrame) -> pl.Series:
 
 
 def _row(
-    source: Source, seen: int, numbers: int, kept: int, repeated: int, clashing: int
+    source: Source, seen: int, numbers: int, same: int, other: int, elsewhere: int
 ) -> dict[str, Any]:
     reasons = list(source.faults)
     if source.refused > len(source.faults):
         reasons.append(f"{source.refused} refused in all")
     if seen > numbers:
         reasons.append(f"{seen - numbers} NaN, which is no sample")
-    if repeated > clashing:
-        reasons.append(f"{repeated - clashing} told twice, the last one is kept")
-    if clashing:
+    if other:
+        reasons.append(f"{other} told again with another value, the last one is kept")
+    if elsewhere:
         reasons.append(
-            f"{clashing} told otherwise by a later file for the same series and time: scrapes of "
+            f"{elsewhere} told otherwise by a later file for the same series and time: scrapes of "
             "several targets need a label instance, node or pod"
         )
+    if same:
+        reasons.append(f"{same} told twice alike")
     if not seen + source.refused and not reasons:
         reasons.append("no sample of the wanted metrics and times")
     return {
         "source": without_secrets(source.name),
         "format": source.format,
         "read": seen + source.refused,
-        "kept": kept,
-        "refused": seen + source.refused - kept,
+        "kept": numbers - other - elsewhere,
+        "refused": source.refused + seen - numbers + other + elsewhere,
         "reason": "; ".join(reasons + source.notes) or None,
     }

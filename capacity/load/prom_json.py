@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -69,8 +69,19 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
         except ExportError as error:
             sources[index].refuse(str(error).removeprefix(f"{path}: "), count=0)
             continue
-        answers.append((index, answer))
+        answers.append((index, _named(answer, path)))
     return joined(answers, sources, selection)
+
+
+def _named(answer: Answer, path: Path) -> Answer:
+    """Name series that have no metric name, as results of expressions have none, by the file."""
+    nameless = sum("__name__" not in labels for labels in answer.labels)
+    if not nameless:
+        return answer
+    name = re.sub(r"\W+", "_", path.name.split(".")[0], flags=re.ASCII)
+    labels = tuple({"__name__": name, **labels} for labels in answer.labels)
+    note = f"{nameless} series without a metric name are called {name}, as the file"
+    return replace(answer, labels=labels, notes=(*answer.notes, note))
 
 
 def joined(
