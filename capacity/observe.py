@@ -150,7 +150,10 @@ def _node_key() -> pl.Expr:
 
 def _subject() -> pl.Expr:
     group = pl.col("labels").str.json_path_match("$['map_group']")
-    by_label = pl.when(pl.col("label") == "map_name").then("map_name").otherwise(group)
+    # One name for policy maps: cilium_policy_v2_* since 1.17; a series an endpoint in 1.14
+    policy = pl.col("map_name").str.contains(r"^(cilium_)?policy_(v[0-9]+_)?(\*|[0-9]+)$")
+    name = pl.when(policy).then(pl.lit("cilium_policy_*")).otherwise("map_name")
+    by_label = pl.when(pl.col("label") == "map_name").then(name).otherwise(group)
     return pl.when(pl.col("label").is_not_null()).then(by_label)
 
 

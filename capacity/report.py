@@ -147,7 +147,7 @@ def _run(
         try:
             executed: NotebookNode = execute_notebook(
                 path, None, parameters, kernel_name="capacity", progress_bar=False,
-                kernel_manager_class=_kernel_manager(Path(folder)),
+                kernel_manager_class=_kernel_manager(Path(folder)), shutdown_kernel="immediate",
                 on_cell_executed=_teller(say, path),
             )  # fmt: skip
         except PapermillExecutionError as error:

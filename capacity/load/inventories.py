@@ -119,7 +119,7 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
 
     Notes
     -----
-    Parsed JSON takes 5 to 8 times its size in memory; one file is held at a time.
+    Parsed JSON takes about 5 times its size in memory; one file is held at a time.
     """
     paths = list(_paths(source))
     files = [file for path in paths if (file := _read_file(path)) is not None]
@@ -318,8 +318,11 @@ def _endpoints(rows: Mapping[str, Sequence[Row]], nodes: pl.DataFrame) -> pl.Dat
 
 
 def _origin(path: Path) -> str:
-    """Files of one node: `node-1.json` and `node-1.pins.txt` in one folder."""
-    return str(path.with_name(path.name.split(".", 1)[0]))
+    """Name the node of a file: `a.json` and `a.pins.txt` in one folder are of one node."""
+    name = path.name.removesuffix(".gz")
+    for ending in (".pins.txt", ".bpftool.json", ".json"):
+        name = name.removesuffix(ending)
+    return str(path.with_name(name))
 
 
 def _bpf_maps(rows: Sequence[Row]) -> pl.DataFrame:

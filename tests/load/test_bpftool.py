@@ -58,7 +58,7 @@ def test_pins_beside_the_list_tell_whole_names_and_count_no_map_twice(tmp_path: 
 
 
 def test_lists_of_two_nodes_are_two_sets_of_maps(tmp_path: Path) -> None:
-    for node in ("node-1", "node-2"):
+    for node in ("node.a.example", "node.b.example"):
         shutil.copy(GOLDEN / "maglev.json", tmp_path / f"{node}.json")
         shutil.copy(GOLDEN / "maglev.pins.txt", tmp_path / f"{node}.pins.txt")
 
