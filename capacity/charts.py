@@ -296,9 +296,11 @@ def _figure(title: str, *, height: int) -> go.Figure:
 
 def _panels(title: str, names: Sequence[str]) -> go.Figure:
     """Give a figure of small panels side by side, two in a row."""
+    columns = 2 if len(names) > 1 else 1
     lines = max((len(names) + 1) // 2, 1)
     figure = make_subplots(
-        rows=lines, cols=2, subplot_titles=list(names), shared_yaxes="all" if lines > 1 else False,
+        rows=lines, cols=columns, subplot_titles=list(names),
+        shared_yaxes="all" if lines > 1 else False,
         horizontal_spacing=0.1, vertical_spacing=0.28 / lines,
     )  # fmt: skip
     figure.update_layout(_look(150 + 210 * lines))

@@ -19,6 +19,7 @@ _CADVISOR: Final = "export cAdvisor's container metrics too; RSS plus map memory
 _INVENTORY: Final = {
     "nodes": "kubectl get nodes -o json; ciliumnodes for all addresses",
     "endpoints": "kubectl get pods -A -o json",
+    "identities": "kubectl get ciliumidentities -o json",
     "services": "kubectl get services -A -o json",
     "policies": "kubectl get cnp,ccnp,netpol -A -o json",
     "options": "kubectl -n kube-system get configmap cilium-config -o yaml",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from capacity.forecast import FARTHEST
@@ -58,7 +60,7 @@ def memory(plan: Plan) -> str:
     told = []
     for row in rows.iter_rows(named=True):
         if row["limit"] is None:
-            told.append(f"{row['component']} memory has no known limit")
+            told.append(f"{row['component']} memory has no known limit{_memory_need(plan, row)}")
         elif row["nodes_early"] is None:
             told.append(f"{row['component']} memory stays within {amount(row['limit'], 'byte')}")
         else:
@@ -67,6 +69,16 @@ def memory(plan: Plan) -> str:
                 f"at {row['nodes_early']:,} nodes"
             )
     return capital("; ".join(told))
+
+
+def _memory_need(plan: Plan, row: dict[str, Any]) -> str:
+    rows = plan.forecast.filter(
+        pl.col("component") == row["component"], pl.col("quantity") == "memory"
+    )
+    if rows.is_empty():
+        return ""
+    last = rows.sort("nodes").row(-1, named=True)
+    return f" and may need {amount(last['q95'], 'byte')} at {last['nodes']:,} nodes"
 
 
 def map_memory(plan: Plan) -> str:

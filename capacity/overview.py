@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import polars as pl
@@ -105,7 +106,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
         )
         .sort("cluster", "metric")
     )
-    tables = ("nodes", "endpoints", "services", "backends", "policies", "options", "bpf_maps")
+    tables = [f.name for f in fields(Inventory) if f.name != "sources"]
     counts = {name: len(getattr(inventory, name)) for name in tables}
     return {
         "sources": pl.concat([metrics.sources, inventory.sources]),

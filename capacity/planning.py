@@ -205,6 +205,7 @@ def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     counted = {
         "nodes": inventory.nodes,
         "endpoints": inventory.endpoints,
+        "identities": inventory.identities,
         "policies": inventory.policies,
     }
     unknown = [
@@ -274,7 +275,7 @@ def resource(row: dict[str, Any]) -> str:
 def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: PlanSettings) -> str:
     """Say in one sentence what breaks first, at which node count and date, and how sure that is."""
     first = first_limit(exhaustion, settings)
-    now = f"{cluster} has {growth.now:,.0f} nodes"
+    now = f"Cluster {cluster} has {growth.now:,.0f} nodes"
     if first is None:
         return f"{now}; no limit is in sight up to {20 * growth.now:,.0f} nodes."
     median = first["nodes_median"]
@@ -294,13 +295,13 @@ def _evidence(settings: PlanSettings, driven: pl.DataFrame) -> str:
 
 
 def _reading(metrics: Metrics, inventory: Inventory) -> Sequence[str]:
+    """Say what could not be read; objects of kinds that no plan needs are not worth a warning."""
     rows = pl.concat([metrics.sources, inventory.sources])
-    bad = rows.filter(
-        (pl.col("refused") > 0) | ((pl.col("kept") == 0) & pl.col("reason").is_not_null())
-    )
+    unread = (pl.col("kept") == 0) & pl.col("reason").is_not_null()
+    bad = rows.filter(((pl.col("refused") > 0) & pl.col("format").is_not_null()) | unread)
     return [
         f"{row['source']}: {row['refused']} of {row['read']} records refused: {row['reason']}"
-        for row in bad.iter_rows(named=True)
+        for row in bad.filter(~pl.col("reason").str.contains("are not used$")).iter_rows(named=True)
     ]
 
 

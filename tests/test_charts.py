@@ -193,6 +193,15 @@ def test_memory_limits_in_the_title_are_those_of_the_table(demo: Plan) -> None:
             assert f"at {row['nodes_early']:,} nodes" in told
 
 
+def test_memory_without_a_limit_tells_what_it_may_need(demo: Plan) -> None:
+    open_ended = demo.exhaustion.with_columns(limit=pl.lit(None, pl.Float64))
+    need = demo.forecast.filter(pl.col("component") == "agent", pl.col("quantity") == "memory")
+    last = need.sort("nodes").row(-1, named=True)
+    told = title(charts.memory(replace(demo, exhaustion=open_ended)))
+    assert "agent memory has no known limit and may need" in told
+    assert f"{last['q95'] / 2**30:.4g} gib at {last['nodes']:,} nodes" in told
+
+
 def test_a_recommended_memory_limit_is_drawn_where_it_is_recommended(demo: Plan) -> None:
     row: dict[str, Any] = dict.fromkeys(RECOMMENDATION.schema) | {
         "component": "agent", "setting": "resources.limits.memory", "status": "raise",

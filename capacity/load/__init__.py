@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from capacity.errors import ExportError, SettingsError
-from capacity.export import Metrics, concat, source_row, without_secrets
+from capacity.export import Metrics, concat, source_row
 from capacity.load import exposition, prom_api, prom_json, tabular
 from capacity.load.files import beginning, ending, listed
-from capacity.load.gather import Instant, Selection, select
+from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
-from capacity.tables import SAMPLES, SERIES
+from capacity.tables import SAMPLES, SERIES, SOURCES
 from capacity.units import parse_duration
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ READERS: Final[Mapping[str, Reader]] = {
     ),
     "csv": Reader(tabular.is_csv, lambda paths, s: [tabular.read(paths, s)]),
 }
-# What looks like an export by its name; such a file is told of where no reader knows it
-_METRICS_ENDINGS: Final = (".prom", ".om", ".csv", ".tsv", ".parquet")
 # Files of other kinds that lie beside exports; JSON and text without samples are read elsewhere
 _OTHER_ENDINGS: Final = (
     ".yaml", ".yml", ".md", ".rst", ".ipynb", ".html", ".py", ".sh", ".go", ".png", ".svg", ".pdf",
@@ -121,30 +119,93 @@ def read(
     SettingsError
         If an argument cannot be used.
     """
-    selection = select(metrics, start, end, cluster, now=time.time())
+    # Series without a label cluster keep the empty name until all sources are known
+    selection = select(metrics, start, end, cluster or "", now=time.time())
     width = None if step is None else parse_duration(step, what="step")
     if width is not None and width <= 0:
-        raise SettingsError(f"step: {step!r} is not longer than nothing; write for example 5m")
+        raise SettingsError(f"step: {step!r} is no time; write for example 5m")
     many = isinstance(source, Sequence) and not isinstance(source, str)
-    parts = [
-        part
-        for one in (source if many else [source])
-        for part in _read_one(one, selection, width)
-    ]
-    if cluster is None:
-        parts = _with_only_cluster(parts, selection.cluster)
-    return concat(parts)
+    sources = list(source) if many else [source]
+    if not sources:
+        raise SettingsError("source: an empty list; name a file, folder, URL or frame")
+    parts = [part for one in sources for part in _read_one(one, selection, width)]
+    return concat(parts if cluster else _with_cluster(parts))
 
 
 def _read_one(source: Any, selection: Selection, step: float | None) -> list[Metrics]:
-    if not isinstance(source, str | Path):
-        if not hasattr(source, "columns"):
-            raise SettingsError(
-                f"source: {type(source).__name__} is no path, URL, polars or pandas frame"
-            )
-        return [_thinned(_checked("frame", [tabular.from_frame(source, selection)]), step)]
     if is_url(source):
-        return [prom_api.read(str(source), selection, step)]
-    paths = listed(source)
-    parts = [part for part in _read_files(paths) (selection)]
-    return [_thinned(_checked(str(source), parts), step)]
+        return [prom_api.read(source, selection, step)]
+    if isinstance(source, str | Path):
+        parts = _read_files(listed(source), selection)
+    elif hasattr(source, "columns"):
+        parts = [tabular.from_frame(source, selection)]
+    else:
+        raise SettingsError(f"source: {type(source).__name__} is no path, URL or frame")
+    _refuse_nothing(str(source) if isinstance(source, str | Path) else "frame", parts)
+    return parts if step is None else [_thinned(part, step) for part in parts]
+
+
+def _read_files(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
+    groups: dict[str, list[Path]] = {}
+    unknown = []
+    for path in paths:
+        try:
+            begins = beginning(path)
+        except ExportError as error:
+            unknown.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        format = next((name for name, r in READERS.items() if r.is_mine(path, begins)), None)
+        if format is not None:
+            groups.setdefault(format, []).append(path)
+        elif len(paths) == 1 or not _is_other(path, begins):
+            unknown.append((path, _what_it_is(begins)))
+    parts = [part for name, group in groups.items() for part in READERS[name].read(group, selection)]
+    rows = [source_row(str(path), None, reason=reason) for path, reason in unknown]
+    if rows:
+        parts.append(Metrics(SERIES.empty(), SAMPLES.empty(), pl.concat(rows)))
+    return parts
+
+
+def _is_other(path: Path, begins: bytes) -> bool:
+    """Tell whether a file beside exports is recognizably something else."""
+    is_other = ending(path) in _OTHER_ENDINGS or path.name.split(".")[0] in _OTHER_NAMES
+    return is_other and bool(begins) and b"\0" not in begins
+
+
+def _what_it_is(begins: bytes) -> str:
+    if not begins.strip():
+        return "is empty; export it again"
+    kind = "is binary" if b"\0" in begins else f"begins with {begins[:40].decode('utf-8', 'replace')!r}"
+    return f"{kind}; {_WANTED}"
+
+
+def _refuse_nothing(source: str, parts: Sequence[Metrics]) -> None:
+    """Refuse a source of which nothing could be read; not one that holds nothing wanted."""
+    told = pl.concat([SOURCES.empty(), *(part.sources for part in parts)])
+    is_read = (pl.col("kept") > 0) | pl.col("reason").str.starts_with(NOTHING_WANTED)
+    if told.select(is_read.any()).item():
+        return
+    if told.is_empty():
+        raise ExportError(f"{source}: no export of metrics in it; {_WANTED}")
+    faults = [f"{name}: {reason}" for name, reason in told.select("source", "reason").iter_rows()]
+    # A fault of a line names its file itself
+    first = faults[0] if len(told) > 1 or told["source"][0] != source else str(told["reason"][0])
+    prefix = "" if first.startswith(source) else f"{source}: "
+    more = f"; and {len(faults) - 1} more files" if len(faults) > 1 else ""
+    raise ExportError(f"{prefix}{first}{more}")
+
+
+def _thinned(metrics: Metrics, step: float) -> Metrics:
+    """Keep the last sample of each step; samples are sorted by series and time."""
+    window = pl.col("time").dt.epoch("ms") // round(step * 1000)
+    is_last = (window != window.shift(-1)) | (pl.col("series") != pl.col("series").shift(-1))
+    samples = metrics.samples.sort("series", "time")
+    return replace(metrics, samples=samples.filter(is_last.fill_null(value=True)))
+
+
+def _with_cluster(parts: Sequence[Metrics]) -> list[Metrics]:
+    """Name the cluster of series that do not: the only one that others name, or the default."""
+    named = {name for part in parts for name in part.series["cluster"].unique()} - {""}
+    name = named.pop() if len(named) == 1 else Selection().cluster
+    cluster = pl.col("cluster").replace("", name)
+    return [replace(part, series=part.series.with_columns(cluster)) for part in parts]

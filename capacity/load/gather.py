@@ -25,6 +25,7 @@ FIRST_MILLISECOND: Final = 100_000_000_000
 _TOLD_FAULTS: Final = 3
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 
+NOTHING_WANTED: Final = "no sample of wanted metrics and times"
 # How a sample that is told again relates to the one that is kept
 _REPEATED: Final = ("same", "other", "elsewhere")
 
@@ -289,7 +290,7 @@ def _row(
     if same:
         reasons.append(f"{same} told twice alike")
     if not seen + source.refused and not reasons:
-        reasons.append("no sample of the wanted metrics and times")
+        reasons.append(NOTHING_WANTED)
     return {
         "source": without_secrets(source.name),
         "format": source.format,
