@@ -127,7 +127,9 @@ def _mark_nodes(figure: go.Figure, plan: Plan) -> None:
     _mark(figure, now, f"today {now:,.0f}", "right")
     if not ahead.is_empty():
         low, middle, high = (float(ahead[name][0]) for name in ("q05", "q50", "q95"))
-        figure.add_vrect(x0=low, x1=high, fillcolor=GREEN, opacity=0.18, line_width=0)
+        figure.add_vrect(
+            x0=low, x1=high, fillcolor=GREEN, opacity=0.18, line_width=0, layer="below"
+        )
         _mark(figure, middle, f"{ahead['time'][0]:%Y-%m-%d}: {middle:,.0f}", "left")
     elif plan.settings.nodes:
         asked = max(plan.settings.nodes)

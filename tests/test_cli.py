@@ -1,13 +1,15 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it: arguments in, streams and exit code out."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import polars as pl
@@ -15,17 +17,34 @@ import pytest
 import yaml
 
 from capacity import shipped
+from capacity.cli import main
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "capacity", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "COLUMNS": "160", **environment},
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def one_line(result: subprocess.CompletedProcess[str]) -> str:
+def run(*arguments: str, cwd: Path, **environment: str) -> Done:
+    """Call the program in this process, as its entry point does: imports are paid for once."""
+    out, err = StringIO(), StringIO()
+    code: object = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["capacity", *arguments])
+        for name, value in {"COLUMNS": "160", **environment}.items():
+            patch.setenv(name, value)
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    assert isinstance(code, int)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def one_line(result: Done) -> str:
     """The error of a call that failed as it should: exit 2, one line, no traceback."""
     assert result.returncode == 2, result.stdout + result.stderr
     assert result.stdout == ""
@@ -150,8 +169,10 @@ def test_a_killed_run_leaves_no_half_output(tmp_path: Path, how: signal.Signals)
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".x-*")) and time.monotonic() < deadline:
+    while not (begun := list(tmp_path.glob(".x-*"))) and time.monotonic() < deadline:
+        assert process.poll() is None, "ended before it wrote anything"
         time.sleep(0.02)
+    assert begun
     process.send_signal(how)
     process.wait(30)
     assert not (tmp_path / "x").exists()

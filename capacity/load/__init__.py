@@ -15,7 +15,7 @@ import polars as pl
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics, concat, source_row
-from capacity.load import exposition, prom_api, prom_json, tabular
+from capacity.load import exposition, prom_json, tabular
 from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
@@ -125,7 +125,7 @@ def read(
     if width is not None and width <= 0:
         raise SettingsError(f"step: {step!r} is no time; write for example 5m")
     many = isinstance(source, Sequence) and not isinstance(source, str)
-    sources = list(source) if many else [source]
+    sources: list[Any] = list(source) if many else [source]  # type: ignore[arg-type]
     if not sources:
         raise SettingsError("source: an empty list; name a file, folder, URL or frame")
     parts = [part for one in sources for part in _read_one(one, selection, width)]
@@ -134,6 +134,9 @@ def read(
 
 def _read_one(source: Any, selection: Selection, step: float | None) -> list[Metrics]:
     if is_url(source):
+        # Files are read without an HTTP client
+        from capacity.load import prom_api
+
         return [prom_api.read(source, selection, step)]
     if isinstance(source, str | Path):
         parts = _read_files(listed(source), selection)
@@ -159,7 +162,9 @@ def _read_files(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
             groups.setdefault(format, []).append(path)
         elif len(paths) == 1 or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))
-    parts = [part for name, group in groups.items() for part in READERS[name].read(group, selection)]
+    parts = [
+        part for name, group in groups.items() for part in READERS[name].read(group, selection)
+    ]
     rows = [source_row(str(path), None, reason=reason) for path, reason in unknown]
     if rows:
         parts.append(Metrics(SERIES.empty(), SAMPLES.empty(), pl.concat(rows)))
@@ -175,7 +180,11 @@ def _is_other(path: Path, begins: bytes) -> bool:
 def _what_it_is(begins: bytes) -> str:
     if not begins.strip():
         return "is empty; export it again"
-    kind = "is binary" if b"\0" in begins else f"begins with {begins[:40].decode('utf-8', 'replace')!r}"
+    kind = (
+        "is binary"
+        if b"\0" in begins
+        else f"begins with {begins[:40].decode('utf-8', 'replace')!r}"
+    )
     return f"{kind}; {_WANTED}"
 
 

@@ -236,7 +236,7 @@ def _unique_series(
     unique = used.filter(pl.col("series") == pl.col("first"))
     numbered = unique.select("first", key=pl.int_range(pl.len(), dtype=pl.UInt32))
     keys = used.select("series", "first").join(numbered, on="first", how="left")
-    key_of = np.zeros(1 + (series["series"].max() or 0), np.uint32)  # type: ignore[operator]
+    key_of = np.zeros(_most(series["series"]) + 1, np.uint32)
     key_of[keys["series"].to_numpy()] = keys["key"].to_numpy()
     samples = samples.with_columns(series=pl.Series(key_of[samples["series"].to_numpy()]))
     return unique.select(numbered["key"].alias("series"), *_LABELS), samples
@@ -260,16 +260,22 @@ def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _order(samples: pl.DataFrame) -> pl.Series:
     """Give the rows in order of series and time; equal ones keep their order."""
     time = samples["time"]
-    first, last = time.min() or 0, time.max() or 0
-    span = int(last) - int(first) + 1  # type: ignore[call-overload]
+    first = -_most(-time)
+    span = _most(time) - first + 1
     series = samples["series"].cast(pl.UInt64)
-    if span * (int(series.max() or 0) + 1) < 1 << 64:  # type: ignore[call-overload]
+    if span * (_most(series) + 1) < 1 << 64:
         # One number a row sorts several times quicker than two columns
         key = series * span + (time - first).cast(pl.UInt64)
         frame = pl.DataFrame({"series": key})
     else:
         frame = samples.select("series", "time")
     return frame.select(pl.arg_sort_by(frame.columns, maintain_order=True)).to_series()
+
+
+def _most(column: pl.Series) -> int:
+    """Give the largest integer; 0 where there is none."""
+    largest = column.max()
+    return largest if isinstance(largest, int) else 0
 
 
 def _row(

@@ -155,7 +155,7 @@ def _shaped(frame: pl.DataFrame) -> pl.DataFrame:
             for name in ("metric", *OWN_COLUMNS)
         ),
         labels=pl.col("pieces")
-        .list.gather("order")
+        .list.gather(pl.col("order"))
         .list.join("")
         .str.replace_all(_QUOTE, '"', literal=True),
     )
@@ -185,7 +185,7 @@ def _shape(shape: str) -> dict[str, Any]:
     before = ["{" + key if i == 0 else f"{_QUOTE}, {key}" for i, key in enumerate(keys)]
     pieces = [*before, f"{_QUOTE}}}" if rest else "{}", metric]
     order = [at for i, key in enumerate(rest) for at in (i, len(pieces) + int(labels[key]))]
-    own = {k: len(pieces) + int(labels[k]) for k in OWN_COLUMNS if k in labels}
+    own: dict[str, int] = {k: len(pieces) + int(labels[k]) for k in OWN_COLUMNS if k in labels}
     is_told = '"' in shape and metric.isdigit()
     return {
         "shape": shape,

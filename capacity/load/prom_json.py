@@ -149,6 +149,11 @@ def parse(data: bytes, where: str) -> Answer:
         ) from None
     if not isinstance(answer, dict) or "status" not in answer:
         raise ExportError(f"{where}: is no answer of a Prometheus API; {_WANTED}")
+    return answer_of(answer, where)
+
+
+def answer_of(answer: Mapping[str, Any], where: str) -> Answer:
+    """Give the series of an answer that is parsed already; see `parse`."""
     if answer["status"] != "success":
         raise ExportError(f"{where}: Prometheus says: {error_text(answer)}")
     body = answer.get("data")

@@ -326,9 +326,11 @@ def _labels_of(row: Mapping[str, str | None]) -> dict[str, str]:
         except orjson.JSONDecodeError:
             more = told
         # A column that happens to be called labels and holds no object is a label as any other
-        labels |= {str(k): str(v) for k, v in more.items() if v is not None and v != ""} if (
-            isinstance(more, dict)
-        ) else {_LABELS: told}
+        labels |= (
+            {str(k): str(v) for k, v in more.items() if v is not None and v != ""}
+            if (isinstance(more, dict))
+            else {_LABELS: told}
+        )
     return labels
 
 
@@ -344,7 +346,7 @@ def _wide(scan: pl.LazyFrame, time: str, source: Source, selection: Selection) -
     if odd := [h for h in headers if told[h] is None]:
         cells = scan.select(pl.sum_horizontal(pl.col(odd).is_not_null().sum())).collect().item()
         source.refuse(
-            f"column {odd[0]!r}: the header is no series; wanted is name or name{{label=\"value\"}}",
+            f'column {odd[0]!r}: the header is no series; wanted is name or name{{label="value"}}',
             count=cells,
         )
     number = pl.col("_value").cast(pl.Float64, strict=False)
