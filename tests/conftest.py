@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +54,21 @@ def demo() -> Plan:
 
 @pytest.fixture(scope="session")
 def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the demo, as `capacity plan --out` writes it."""
+    """The report of the demo, as `capacity plan --out` writes it; made once for all workers."""
     from capacity.report import report
 
-    out = tmp_path_factory.mktemp("demo") / "report.html"
-    return report("plan", capacity.PlanSettings(), out)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-page"
+    page, failed = folder / "report.html", folder / "failed"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        while not page.exists() and not failed.exists():
+            time.sleep(0.1)
+        assert not failed.exists(), failed.read_text(encoding="utf-8")
+        return page
+    try:
+        return report("plan", capacity.PlanSettings(), page)
+    except BaseException as error:
+        failed.write_text(repr(error), encoding="utf-8")
+        raise

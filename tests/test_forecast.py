@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from capacity import forecast
@@ -93,6 +94,7 @@ def test_less_risk_means_an_earlier_node_count() -> None:
     assert early == sorted(early)
 
 
+@settings_of_hypothesis(max_examples=15)
 @given(st.floats(1_000, 500_000))
 def test_a_larger_limit_never_runs_out_earlier(size: float) -> None:
     settings, table = PlanSettings("x"), _TABLE

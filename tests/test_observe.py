@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.export import Metrics, build
@@ -88,6 +88,7 @@ def test_an_absent_pressure_series_is_not_zero(export: Export) -> None:
     assert values(seen, "map_pressure") == []
 
 
+@settings(max_examples=15)
 @given(order=st.permutations(range(6)), replicas=st.integers(1, 3))
 def test_order_of_series_and_duplicate_scrapers_change_nothing(
     order: list[int], replicas: int

@@ -2,17 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 
+import capacity
 from capacity.errors import SettingsError
 from capacity.simulate import Simulation, SimulationSettings, simulate, write
 from capacity.simulate import laws as law
@@ -158,17 +157,6 @@ def test_the_inventory_gives_the_load_balancer_entries_exactly(default: Simulati
     for name, number in counted.items():
         seen = last(entries(default, name), default)["entries"].unique().to_list()
         assert seen == [number], name
-
-
-def test_the_planner_counts_the_same_load_balancer_entries(default: Simulation) -> None:
-    services = pytest.importorskip(
-        "capacity.cilium.services", reason="the counting of services is not part of this tree"
-    )
-    found = services.lb_entries(default.inventory, version=default.settings.version)
-    counted = dict(found.select("map", "entries").iter_rows())
-
-    for name in law.LB_MAPS:
-        assert counted[f"cilium_{name}"] == default.truth["now"]["drawn"][name], name
 
 
 def test_the_cluster_grows_to_the_nodes_of_the_inventory(small: Simulation) -> None:
@@ -411,17 +399,9 @@ def test_the_files_hold_what_the_simulation_holds(small: Simulation, tmp_path: P
     assert not list(tmp_path.glob("**/.simulate-*"))
 
 
-def _reader(name: str) -> Callable[[Path], Any]:
-    found = getattr(pytest.importorskip("capacity.load"), name, None)
-    if found is None:
-        pytest.skip(f"capacity.{name} is not part of this tree")
-    return found
-
-
 def test_the_package_reads_the_inventory_that_was_written(tmp_path: Path) -> None:
-    read_inventory = _reader("read_inventory")
     made = simulate(replace(SMALL, with_pods=True))
-    found = read_inventory(write(made, tmp_path / "out") / "inventory")
+    found = capacity.read_inventory(write(made, tmp_path / "out") / "inventory")
 
     for name, keys in {
         "nodes": ["node"],
@@ -436,7 +416,7 @@ def test_the_package_reads_the_inventory_that_was_written(tmp_path: Path) -> Non
 
 
 def test_the_package_reads_the_metrics_that_were_written(small: Simulation, tmp_path: Path) -> None:
-    found = _reader("read")(write(small, tmp_path / "out") / "metrics")
+    found = capacity.read(write(small, tmp_path / "out") / "metrics")
 
     for metric in small.metrics.series["metric"].unique():
         order = ["labels", "node", "pod", "map_name", "time"]

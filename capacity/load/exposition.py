@@ -88,12 +88,11 @@ def is_exposition(beginning: bytes) -> bool:
     >>> is_exposition(b"# TYPE up gauge\nup 1\n"), is_exposition(b"VmRSS: 12 kB\n")
     (True, False)
     """
-    lines = beginning.decode("utf-8", "replace").split("\n")[:50]
-    return any(
-        line.startswith(("# HELP ", "# TYPE ", "# UNIT ", "# EOF"))
-        or _LINE.fullmatch(line.strip()) is not None
-        for line in lines
-    )
+    lines = beginning.decode("utf-8", "replace").split("\n")
+    lines = [line.strip() for line in (lines[:-1] or lines)[:200] if line.strip()]
+    ours = sum(line.startswith("# ") or _LINE.fullmatch(line) is not None for line in lines)
+    is_told = any(line.startswith(("# HELP ", "# TYPE ", "# EOF")) for line in lines)
+    return is_told or 2 * ours > len(lines)
 
 
 def read(paths: Sequence[Path], selection: Selection) -> Metrics:

@@ -29,8 +29,8 @@ _UNESCAPED: Final = {"\\": "\\", '"': '"', "n": "\n"}
 _QUOTE: Final = "\x02"
 # Escapes, and what JSON would have to escape: such texts are parsed one by one
 _NOT_PLAIN: Final = r"[\\\x00-\x1f]"
-_NO_VALUE: Final = r'[a-zA-Z_][a-zA-Z0-9_]*\s*=\s*""\s*,?'
-_EMPTY: Final = '=""'
+# Stands for an empty value, which is the same as no label
+_HOLE: Final = "\x03"
 _QUOTED_NAME: Final = r'[{,]\s*""'
 
 
@@ -113,9 +113,11 @@ def label_frame(texts: pl.Series) -> pl.DataFrame:
     """
     frame = _with_shape(texts)
     # Names in quotes cannot be told from values by their place
-    is_odd = frame.select(
-        pl.col("text").str.contains(_NOT_PLAIN) | pl.col("shape").str.contains(_QUOTED_NAME)
-    ).to_series()
+    is_odd = texts.str.contains(_NOT_PLAIN) | frame["shape"].str.contains(_QUOTED_NAME)
+    if frame["text"].str.contains(_HOLE, literal=True).any():
+        # A hole that is in the text and not in its shape became part of a value
+        inside, outside = (frame[c].str.count_matches(_HOLE, literal=True) for c in frame.columns)
+        is_odd |= inside != outside
     if not is_odd.any():
         return _shaped(frame)
     rows = [_one(text) for text in texts.filter(is_odd)]
@@ -130,14 +132,11 @@ def _one(text: str) -> dict[str, str | None]:
 
 
 def _with_shape(texts: pl.Series) -> pl.DataFrame:
-    """Leave out empty values, then blank the others."""
-    # Two quotes in a row only ever enclose nothing: between two values stand a comma and a name
+    """Put a hole in place of empty values, and in the shape nothing in place of the others."""
     text = pl.col("text")
-    text = (
-        pl.when(text.str.contains(_EMPTY, literal=True) & ~text.str.contains(_NOT_PLAIN))
-        .then(text.str.replace_all(_NO_VALUE, ""))
-        .otherwise(text)
-    )
+    if texts.str.contains('""', literal=True).any():
+        # Between two values stand a comma and a name: two quotes in a row enclose nothing
+        text = text.str.replace_all(r'=\s*""', f"={_HOLE}")
     frame = pl.DataFrame({"text": texts}).select(text)
     return frame.with_columns(shape=pl.col("text").str.replace_all('"[^"]*"', '""'))
 
@@ -176,7 +175,7 @@ def _shape(shape: str) -> dict[str, Any]:
     # Numbered values tell where each label's value stands in the text, split at quotes
     numbers = iter(range(1, 2 * shape.count('"'), 2))
     numbered = re.sub('""', lambda _: f'"{next(numbers)}"', shape)
-    labels = parse_labels(numbered)
+    labels = parse_labels(numbered.replace(_HOLE, '""'))
     if labels is None:
         return {"shape": shape}
     metric = labels.pop("__name__")

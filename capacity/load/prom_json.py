@@ -159,6 +159,8 @@ def answer_of(answer: Mapping[str, Any], where: str) -> Answer:
     body = answer.get("data")
     if not isinstance(body, dict) or "resultType" not in body:
         raise ExportError(f"{where}: holds no samples: it answers another question; {_WANTED}")
+    if body["resultType"] == "string":
+        raise ExportError(f"{where}: holds a string, which has no number; {_WANTED}")
     try:
         return _points(str(body["resultType"]), body.get("result"), _notes(answer))
     except (TypeError, ValueError, KeyError, AttributeError, pl.exceptions.PolarsError):

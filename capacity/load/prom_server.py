@@ -50,6 +50,7 @@ class Server:
     secrets: tuple[str, ...] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     stopped: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
 
 
 class RefusedError(Exception):
@@ -67,6 +68,15 @@ def connected(
     client: httpx.Client | None,
     waits: Sequence[float],
 ) -> Iterator[Server]:
+    """Give the server at a URL; credentials of the URL come before those of the environment.
+
+    Raises
+    ------
+    ExportError
+        If it is no URL of HTTP.
+    SettingsError
+        If a file that the environment names cannot be read.
+    """
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
@@ -164,7 +174,11 @@ def ask(server: Server, path: str, question: Mapping[str, str]) -> dict[str, Any
             response = _sent(server, path, question)
         except httpx.RequestError as error:
             fault, retry_after = _lost(error), None
+            if isinstance(error, httpx.ConnectError) and not server.answered.is_set():
+                # A server that never answered is rather a wrong URL than one that restarts
+                break
             continue
+        server.answered.set()
         if response.status_code not in _RETRIED:
             told = _decoded(server, response)
             if told is not None:
