@@ -165,7 +165,7 @@ def fill(plan: Plan) -> go.Figure:
         _band(figure, share, BLUE, "%", place, legend=i == 0)
         _shade(figure, share, place)
         _level(figure, 100.0, ("limit", VERMILLION, "dot"), share, place, legend=i == 0)
-        _today(figure, nodes_now(plan), row["current"] * 100 / row["limit"], place, legend=i == 0)
+        _observed(figure, plan, row, 100 / row["limit"], place, legend=i == 0)
     figure.update_yaxes(range=[0, 150], ticksuffix=" %", dtick=50)
     figure.update_yaxes(title_text="% of limit", col=1)
     return figure
@@ -241,7 +241,7 @@ def memory(plan: Plan) -> go.Figure:
         ):
             if size is not None:
                 _level(figure, size / _MEBI, look, sized, place, legend=i == 0)
-        _today(figure, nodes_now(plan), row["current"] / _MEBI, place, legend=i == 0)
+        _observed(figure, plan, row, 1 / _MEBI, place, legend=i == 0)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
     figure.update_yaxes(title_text="MiB, worst pod", col=1)
     return figure
@@ -406,19 +406,33 @@ def _level(
     )  # fmt: skip
 
 
-def _today(
-    figure: go.Figure, nodes: float, value: float, place: dict[str, int], *, legend: bool
+def _observed(
+    figure: go.Figure,
+    plan: Plan,
+    row: dict[str, Any],
+    factor: float,
+    place: dict[str, int],
+    *,
+    legend: bool,
 ) -> None:
+    """Draw what was observed, the newest point last and larger: the evidence under the line."""
+    seen = plan.history.filter(*_same(row)).sort("time")
     figure.add_scatter(
-        x=[nodes], y=[value], mode="markers", name="observed today", legendgroup="today",
-        showlegend=legend, marker={"color": BLUE, "size": 10}, **place,
-        hovertemplate="%{x:,} nodes today: %{y:,.1f}<extra></extra>",
+        x=_round(seen["nodes"]), y=_round(seen["value"] * factor), mode="markers",
+        name="observed, newest large", legendgroup="observed", showlegend=legend,
+        marker={"color": BLUE, "size": [4] * (len(seen) - 1) + [10]}, **place,
+        customdata=_dates(seen), hovertemplate="%{x:,} nodes on %{customdata}: %{y:,.1f}"
+        "<extra></extra>",
     )  # fmt: skip
 
 
+def _same(row: dict[str, Any]) -> list[pl.Expr]:
+    return [pl.col(key).eq_missing(pl.lit(row[key], pl.String)) for key in _KEYS]
+
+
 def _curve(plan: Plan, row: dict[str, Any]) -> pl.DataFrame:
-    same = [pl.col(key).eq_missing(pl.lit(row[key], pl.String)) for key in _KEYS]
-    return plan.curves.filter(*same, pl.col("nodes") <= _farthest_shown(plan)).sort("nodes")
+    near = pl.col("nodes") <= _farthest_shown(plan)
+    return plan.curves.filter(*_same(row), near).sort("nodes")
 
 
 def _farthest_shown(plan: Plan) -> float:

@@ -126,7 +126,12 @@ def _write(made: Plan, out: Path, step: Callable[[str, float], None]) -> None:
         fill(made, folder)
         step("running the notebook", 0.97)
         if is_installed():
-            report("plan", made.settings, folder / "report.html")
+            report(
+                "plan",
+                made.settings,
+                folder / "report.html",
+                progress=lambda name, share: step(name, 0.97 + 0.03 * share),
+            )
         else:
             _say("report.html is not written: pip install 'cilium-capacity[report]'")
 

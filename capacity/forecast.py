@@ -18,7 +18,7 @@ from capacity.facts import derivations
 from capacity.models import LinearDrivers, NodeGrowth
 from capacity.models.linear_drivers import Array, block_rows
 from capacity.settings import PlanSettings
-from capacity.tables import EXHAUSTION, FITS, FORECAST, GROWTH, SCENARIO, check
+from capacity.tables import EXHAUSTION, FITS, FORECAST, GROWTH, HISTORY, SCENARIO, check
 
 DRAWS: Final = 400
 # Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
@@ -154,13 +154,12 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
 class Fitted:
     """One quantity, fitted: draws at all looked-at node counts, and the fit in words.
 
-    `newest` is the newest observation and `worst_node` where it was; `basis` says how each driver
+    `rows` is what it was fitted to (time, nodes, value, worst_node); `basis` says how each driver
     was told.
     """
 
     limit: dict[str, Any]
-    newest: float
-    worst_node: str | None
+    rows: pl.DataFrame
     counts: Array
     draws: Array
     fit: dict[str, Any]
@@ -220,8 +219,8 @@ def fit_quantity(
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
-    newest, worst_node = rows.select("value", "worst_node").row(-1)
-    return Fitted(limit, newest, worst_node, counts, draws, fit, basis)
+    seen = rows.select("time", "nodes", "value", "worst_node")
+    return Fitted(limit, seen, counts, draws, fit, basis)
 
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
@@ -333,6 +332,13 @@ def forecast_rows(
     return check(frame, FORECAST)
 
 
+def history_rows(fitted: Fitted) -> pl.DataFrame:
+    """Give table history: what one quantity was fitted to."""
+    keys = ("cluster", "component", "subject", "quantity")
+    named = [pl.lit(fitted.limit[key], pl.String).alias(key) for key in keys]
+    return check(fitted.rows.with_columns(named), HISTORY)
+
+
 STATISTIC: Final = "worst node, peak of each step"
 
 
@@ -354,7 +360,8 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
     within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
     probability = float(within.mean()) if growth.paths is not None or asked else None
     early, median = (_quantile(runs_out, q) for q in (settings.risk, 0.5))
-    current = fitted.newest
+    newest = fitted.rows.row(-1, named=True)
+    current = newest["value"]
     known = limit["limit"] is not None
     short = known and (probability if probability is not None else float(early == growth.now))
     fit = fitted.fit
@@ -363,7 +370,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
         **{k: limit[k] for k in ("cluster", "component", "subject", "quantity", "unit", "kind")},
         "setting": limit["setting"],
         "current": current,
-        "worst_node": fitted.worst_node,
+        "worst_node": newest["worst_node"],
         "limit": limit["limit"],
         "usage": current / limit["limit"] if known and limit["limit"] else None,
         "nodes_early": _whole(early),

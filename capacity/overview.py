@@ -14,6 +14,7 @@ from capacity.cilium.map_sizes import Finding, dynamic_sizes, validate
 from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
+from capacity.findings import amount, percent
 from capacity.inventory import Inventory
 from capacity.observe import steps
 from capacity.planning import Plan, resource
@@ -40,7 +41,7 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
                 "limit": amount(row["limit"], row["unit"]),
                 "on node": row["worst_node"],
                 "used": None if row["usage"] is None else f"{row['usage']:.0%}",
-                f"nodes at {plan.settings.risk:.0%} risk": row["nodes_early"],
+                f"nodes at {percent(plan.settings.risk)} risk": row["nodes_early"],
                 "nodes, median": row["nodes_median"],
                 "from": row["date_early"],
                 "median date": row["date_median"],
@@ -69,25 +70,6 @@ def what_to_set(plan: Plan) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows)
-
-
-def amount(value: float | None, unit: str) -> str | None:
-    """Write a quantity with its unit.
-
-    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore")
-    ('65,536', '1 GiB', '250m')
-    """
-    if value is None:
-        return None
-    if unit == "byte":
-        return format_bytes(value)
-    return (
-        f"{value:,.0f}m"
-        if unit == "millicore"
-        else f"{value:,.4g}"
-        if value < 1
-        else f"{value:,.0f}"
-    )
 
 
 def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -22,6 +22,7 @@ from capacity.forecast import (
     forecast_rows,
     grow,
     growth_table,
+    history_rows,
     rank,
     scenario_table,
     worst_by_time,
@@ -42,7 +43,7 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "curves", "coverage", "sources",
+    "growth", "history", "curves", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ class Plan:
     limits: pl.DataFrame
     drivers: pl.DataFrame
     growth: pl.DataFrame
+    history: pl.DataFrame
     curves: pl.DataFrame
     coverage: pl.DataFrame
     sources: pl.DataFrame
@@ -142,6 +144,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         limits=bounds,
         drivers=driven,
         growth=growth_table(driven, growth, settings),
+        history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
         coverage=coverage(steps, inventory),
         sources=pl.concat([metrics.sources, inventory.sources]),
@@ -160,7 +163,16 @@ def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
     )
     places = [settings.inventory] if settings.inventory else [] if is_url(source) else [source]
     parts = [read_inventory(place, required=place != source) for place in places]
-    return metrics, parts[0] if parts else Inventory()
+    inventory = parts[0] if parts else Inventory()
+    if settings.source == DEMO:
+        metrics = replace(metrics, sources=_relative(metrics.sources, source))
+        inventory = replace(inventory, sources=_relative(inventory.sources, source))
+    return metrics, inventory
+
+
+def _relative(sources: pl.DataFrame, folder: str) -> pl.DataFrame:
+    """Name the demo's files as the user named the demo: where they are installed says nothing."""
+    return sources.with_columns(pl.col("source").str.replace(folder, DEMO, literal=True))
 
 
 def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str | None]:
@@ -280,7 +292,7 @@ def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: P
         return f"{now}; no limit is in sight up to {20 * growth.now:,.0f} nodes."
     median = first["nodes_median"]
     text = f"{now}; first to run out is {first['resource']} ({first['kind']} limit)"
-    text += f" at {first['nodes']:,} nodes with {settings.risk:.0%} risk"
+    text += f" at {first['nodes']:,} nodes with {100 * settings.risk:.3g}% risk"
     text += f", {median:,} in the median" if median is not None else ""
     text += f"; from {first['date']}" if first["date"] else ""
     chance = first["probability_within_horizon"]
@@ -320,5 +332,6 @@ def far_reach(exhaustion: pl.DataFrame) -> list[str]:
     if reach is None or reach <= 1.5:
         return []
     return [
-        f"the first limit lies at {reach:.1f} x the largest node count observed: a trend, not a measurement"
+        f"the first limit lies at {reach:.1f} x the largest node count observed: a trend, not a "
+        "measurement"
     ]

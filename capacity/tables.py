@@ -357,6 +357,20 @@ SCENARIO: Final = Table(
         Column("basis", pl.String, "", "fitted on history, in proportion, constant, or set"),
     ),
 )
+HISTORY: Final = Table(
+    "history",
+    "one observation that a model was fitted to",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("time", TIME),
+        Column("nodes", pl.Float64, "1", "nodes of the cluster then"),
+        Column("value", pl.Float64, "of the quantity", "worst node, peak of the step"),
+        Column("worst_node", pl.String, "", "its name", nullable=True),
+    ),
+)
 GROWTH: Final = Table(
     "growth",
     "the node count at one time: observed, or drawn from the growth of the history",
@@ -481,6 +495,7 @@ COVERAGE: Final = Table(
 )
 TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, POLICIES, OPTIONS, BPF_MAPS,
-    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, GROWTH, FORECAST, EXHAUSTION,
+    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
+    FORECAST, EXHAUSTION,
     RECOMMENDATION, COVERAGE,
 )  # fmt: skip

@@ -25,11 +25,6 @@ from capacity.units import parse_bytes
 
 
 @pytest.fixture(scope="module")
-def demo() -> Plan:
-    return capacity.plan(PlanSettings())
-
-
-@pytest.fixture(scope="module")
 def lab() -> Plan:
     return capacity.plan(PlanSettings(str(shipped.path("data", "lab"))))
 

@@ -27,9 +27,6 @@ SOCK: Final = "bpf-sock-rev-map-max"
 DISTRIBUTED: Final = "bpf-distributed-lru"
 _DYNAMIC: Final = (CT_TCP, CT_ANY, NAT, NEIGH, SOCK)
 
-# The agent's own default: cilium/cilium daemon/cmd/daemon_main.go, from 24143732b6 (1.14) to
-# b095517e62 (1.17dev).
-_DEFAULT_RATIO: Final = 0.0025
 # Releases that brought bpf-distributed-lru with `0 = dynamic` for the socket map, and rounding of
 # explicit sizes: cilium/cilium-cli 6e65fa094 (2025-05-27) and eb3291189 (2026-01-13), vendored
 # pkg/option/config.go and pkg/loadbalancer/config.go.
@@ -260,7 +257,7 @@ def validate(
     """
     release = _release(version)
     known = _facts(version)
-    ratio, findings = _ratio(options)
+    ratio, findings = _ratio(options, version)
     _check(1 if memory_bytes is None else memory_bytes, ratio or 0.0, possible_cpus)
     numbers, faults = _numbers(options, version)
     findings += faults + _unknown(options, version)
@@ -283,9 +280,9 @@ def validate(
     return sorted(findings, key=lambda finding: _ORDER[finding.level])
 
 
-def _ratio(options: Mapping[str, _Value]) -> tuple[float | None, list[Finding]]:
+def _ratio(options: Mapping[str, _Value], version: str) -> tuple[float | None, list[Finding]]:
     """Ratio that holds, None where the agent would not start with it, and then the fault."""
-    given = options.get(RATIO, _DEFAULT_RATIO)
+    given = options.get(RATIO, _defaults(version)[RATIO])
     try:
         ratio = float(given)
     except ValueError:
@@ -363,10 +360,10 @@ def _limits(numbers: _Sizes, options: Mapping[str, _Value], version: str) -> lis
     findings = []
     bounds = _bounds(version)
     release = _release(version)
-    zero = _zero_allowed(version)
     for name, number in numbers.items():
         least, most = bounds[name]
-        if number == 0 and name in zero:
+        # A default of 0 means: as bpf-lb-map-max, or sized dynamically
+        if number == 0 and _defaults(version)[name] == "0":
             continue
         if least is not None and number < least:
             told, bound = "below the minimum", least
@@ -383,11 +380,8 @@ def _limits(numbers: _Sizes, options: Mapping[str, _Value], version: str) -> lis
 
 
 @cache
-def _zero_allowed(version: str) -> frozenset[str]:
-    """Options whose 0 means: as bpf-lb-map-max, or sized dynamically."""
-    defaults = facts.options(version).select("option", "default").iter_rows()
-    zero = {name for name, default in defaults if default == "0"}
-    return frozenset(zero | ({SOCK} if _release(version) >= _DISTRIBUTED_SINCE else set()))
+def _defaults(version: str) -> Mapping[str, str]:
+    return dict(facts.options(version).select("option", "default").iter_rows())
 
 
 def _switched_off(

@@ -210,7 +210,7 @@ def _split(block: Sequence[_Piece], sources: Sequence[Source]) -> pl.DataFrame:
         data = data.replace(b"\r\n", b" \n")
     free = (byte for byte in range(1, 32) if byte not in b"\t\n\r" and bytes([byte]) not in data)
     separator = next(free, None)
-    lines = len(data) and sum(piece.lines for piece in block)
+    lines = sum(piece.lines for piece in block)
     if separator is None:
         rows = pl.DataFrame(schema=_ROW)
         odd = np.arange(lines)
@@ -273,29 +273,34 @@ def _before_exemplars(
 
 def _columns(marked: bytes, separator: str, lines: int) -> tuple[pl.DataFrame, _Array]:
     """Give the plain samples, and the numbers of lines that are neither that nor a comment."""
-    header = separator.join(("head", "value", "stamp", "more"))
+    texts = ("head", "stamp", "more", "rest")
+    header = separator.join(("head", "value", "stamp", "more", "rest"))
     frame = pl.read_csv(
         header.encode() + b"\n" + marked,
         separator=separator,
         quote_char=None,
-        schema_overrides={"value": pl.Float64}
-        | dict.fromkeys(("head", "stamp", "more"), pl.String),
+        schema_overrides={"value": pl.Float64, **dict.fromkeys(texts, pl.String)},
         encoding="utf8-lossy",
         ignore_errors=True,
         truncate_ragged_lines=True,
     )
     if frame.height != lines:
-        raise RuntimeError(f"polars gave {frame.height} rows for {lines} lines")
-    head, stamp, more = pl.col("head"), pl.col("stamp"), pl.col("more")
+        # Rows no longer tell lines: the grammar reads them all
+        return pl.DataFrame(schema=_ROW), np.arange(lines)
+    head, stamp, more, rest = (pl.col(name) for name in texts)
     frame = frame.with_row_index("line").with_columns(number=stamp.cast(pl.Float64, strict=False))
-    is_exemplar = stamp == "#"
-    is_stamped = pl.col("number").is_finite() & (more.is_null() | (more == "#"))
+    is_bare = (stamp.is_null() & more.is_null() & rest.is_null()) | (
+        (stamp == "#") & more.str.starts_with("{")
+    )
+    is_exemplar = (more == "#") & rest.str.starts_with("{")
+    is_stamped = pl.col("number").is_finite() & ((more.is_null() & rest.is_null()) | is_exemplar)
     is_good = (
         head.is_not_null()
         & pl.col("value").is_not_null()
-        & (stamp.is_null() & more.is_null() | is_exemplar | is_stamped)
+        & (is_bare | is_stamped)
         & ~head.str.starts_with("#")
         & ~head.str.starts_with(" ")
+        & ~head.str.starts_with("\t")
     ).fill_null(value=False)
     is_nothing = (head.is_null() & pl.col("value").is_null()) | head.str.starts_with("#")
     kept = frame.filter(is_good).select("line", "head", "value", stamp="number")
@@ -310,7 +315,7 @@ def _exactly(
     lines = data.split(b"\n")
     rows = []
     for number in numbers.tolist():
-        text = lines[number].decode("utf-8", "replace").strip()
+        text = lines[number].decode("utf-8", "replace").strip(" \t\r")
         if not text or text.startswith("#"):
             continue
         found = _LINE.fullmatch(text)
