@@ -420,7 +420,7 @@ def _observed(
     figure.add_scatter(
         x=_round(seen["nodes"]), y=_round(seen["value"] * factor), mode="markers",
         name="observed, newest large", legendgroup="observed", showlegend=legend,
-        marker={"color": BLUE, "size": [4] * (len(seen) - 1) + [10]}, **place,
+        marker={"color": BLUE, "size": [4] * (len(seen) - 1) + [10], "line": {"width": 0}}, **place,
         customdata=_dates(seen), hovertemplate="%{x:,} nodes on %{customdata}: %{y:,.1f}"
         "<extra></extra>",
     )  # fmt: skip

@@ -235,7 +235,8 @@ def sizes_command(
     from capacity import overview, printing
 
     frame, findings = overview.sizes(memory, ratio, explicit, cilium)
-    printing.show(frame, output)  # type: ignore[arg-type]
+    thin = ("option", "entries", "map", "memlock_text", "set", "verified")
+    printing.show(frame, output, columns=thin)  # type: ignore[arg-type]
     for finding in findings:
         _say(f"{finding.level}: {finding.message}")
     if any(finding.level == "error" for finding in findings):

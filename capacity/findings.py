@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from capacity.forecast import FARTHEST
-from capacity.planning import Plan, resource
+from capacity.planning import Plan, planned_for, resource
 from capacity.units import format_bytes
 
 
@@ -94,8 +94,7 @@ def map_memory(plan: Plan) -> str:
 
 def scope(plan: Plan) -> str:
     """Name how far the plan looks: the horizon, or the node count asked for."""
-    asked = max(plan.settings.nodes, default=None)
-    return plan.settings.horizon if asked is None else f"{plan.settings.horizon} or {asked:,} nodes"
+    return planned_for(plan.settings, has_dates=not plan.growth["q50"].is_null().all())
 
 
 def nodes_now(plan: Plan) -> float:

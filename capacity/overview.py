@@ -10,11 +10,11 @@ import polars as pl
 
 from capacity import facts
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
-from capacity.cilium.map_sizes import Finding, dynamic_sizes, validate
+from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
-from capacity.findings import amount, percent
+from capacity.findings import amount, percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
 from capacity.planning import Plan, resource
@@ -39,13 +39,12 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
                 "kind": row["kind"],
                 "now": amount(row["current"], row["unit"]),
                 "limit": amount(row["limit"], row["unit"]),
-                "on node": row["worst_node"],
                 "used": None if row["usage"] is None else f"{row['usage']:.0%}",
                 f"nodes at {percent(plan.settings.risk)} risk": row["nodes_early"],
-                "nodes, median": row["nodes_median"],
+                "at median": row["nodes_median"],
                 "from": row["date_early"],
-                "median date": row["date_median"],
-                f"chance in {plan.settings.horizon}": (
+                "median": row["date_median"],
+                f"chance in {scope(plan)}": (
                     None if row["probability"] is None else f"{row['probability']:.0%}"
                 ),
                 "status": row["status"],
@@ -134,7 +133,7 @@ def sizes(
     known = version or facts.LATEST
     given = dict(_pair(item) for item in explicit)
     sized = dynamic_sizes(parse_bytes(memory), ratio, version=known, explicit=given)
-    findings = validate(sized | given, version=known)
+    findings = validate({RATIO: ratio, **given}, version=known, memory_bytes=parse_bytes(memory))
     rows: list[dict[str, Any]] = []
     for option, entries in sized.items():
         shapes = facts.maps(known).filter(

@@ -297,8 +297,20 @@ def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: P
     text += f"; from {first['date']}" if first["date"] else ""
     chance = first["probability_within_horizon"]
     if chance is not None:
-        text += f"; chance within {settings.horizon}: {chance:.0%}"
+            within = planned_for(settings, has_dates=growth.paths is not None)
+        text += f"; chance within {within}: {chance:.0%}"
     return text + "."
+
+
+def planned_for(settings: PlanSettings, *, has_dates: bool) -> str:
+    """Name how far a plan looks: the horizon, the largest node count asked for, or both.
+
+    >>> planned_for(PlanSettings(nodes=(1200,)), has_dates=True)
+    '180d or 1,200 nodes'
+    """
+    asked = f"{max(settings.nodes):,} nodes" if settings.nodes else None
+    parts = [settings.horizon if has_dates or asked is None else None, asked]
+    return " or ".join(part for part in parts if part)
 
 
 def _evidence(settings: PlanSettings, driven: pl.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -14,6 +15,7 @@ from rich.text import Text
 
 Output = Literal["table", "json", "csv"]
 _UNKNOWN: Final = "–"
+_PIPE_WIDTH: Final = 200
 
 
 def show(
@@ -25,7 +27,7 @@ def show(
     console: Console | None = None,
 ) -> None:
     """Print a frame to standard output; `columns` thins out the terminal table only."""
-    out = console or Console()
+    out = console or _console()
     if output == "json":
         print_json(frame.to_dicts(), out)
     elif output == "csv":
@@ -34,9 +36,14 @@ def show(
         _table(frame.select(columns) if columns else frame, title, out)
 
 
+def _console() -> Console:
+    """Standard output; into a pipe or file a table is as wide as it needs."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
 def print_json(value: Any, console: Console | None = None) -> None:
     """Print a value as JSON; times in RFC 3339."""
-    out = console or Console()
+    out = console or _console()
     out.file.write(json.dumps(value, indent=2, ensure_ascii=False, default=_isoformat) + "\n")
 
 

@@ -32,13 +32,12 @@ _EVENT_TIME: Final = "cilium_event_ts"
 
 _Array = np.ndarray[Any, Any]
 _NEWLINE, _SPACE, _TAB, _BRACE = b"\n \t}"
-_NUMBER: Final = (
-    r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[iI][nN][fF](?:inity)?|[nN][aA][nN])"
-)
+_DECIMAL: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:inity)?|[nN][aA][nN]))"
 _BODY: Final = r'\{(?:[^"{}\\]|"(?:[^"\\]|\\.)*")*\}'
 _LINE: Final = re.compile(
     rf"(?P<head>[a-zA-Z_:][a-zA-Z0-9_:]*\s*{_BODY}\s*|{_BODY}\s*|[a-zA-Z_:][a-zA-Z0-9_:]*\s+)"
-    rf"(?P<value>{_NUMBER})(?:\s+(?P<stamp>{_NUMBER}))?(?:\s+#\s*\{{.*)?",
+    rf"(?P<value>{_NUMBER})(?:\s+(?P<stamp>{_DECIMAL}))?(?:\s+#\s*\{{.*)?",
     re.ASCII,
 )
 _STAMP: Final = re.compile(
