@@ -297,7 +297,7 @@ def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: P
     text += f"; from {first['date']}" if first["date"] else ""
     chance = first["probability_within_horizon"]
     if chance is not None:
-            within = planned_for(settings, has_dates=growth.paths is not None)
+        within = planned_for(settings, has_dates=growth.paths is not None)
         text += f"; chance within {within}: {chance:.0%}"
     return text + "."
 

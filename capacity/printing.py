@@ -37,7 +37,7 @@ def show(
 
 
 def _console() -> Console:
-    """Standard output; into a pipe or file a table is as wide as it needs."""
+    """Give standard output; into a pipe or file a table is as wide as it needs."""
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
