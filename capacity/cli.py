@@ -194,13 +194,16 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 
 @cli.command("facts")
 @click.argument(
-    "table", type=click.Choice(["maps", "options", "metrics", "limits", "quantities", "sources"])
+    "table",
+    type=click.Choice(["maps", "options", "metrics", "limits", "quantities", "sources", "tables"]),
 )
 @_VERSION
 @click.option("--match", default="", help="Only rows with this text in their first column.")
 @_OUTPUT
 def facts_command(table: str, cilium: str | None, match: str, output: str) -> None:
     """Print what is known about Cilium, with sources and whether it was verified.
+
+    `tables` prints the data dictionary: every column of every table, with type and unit.
 
     \b
     Examples:

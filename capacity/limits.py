@@ -91,7 +91,7 @@ def _size(
     fact: dict[str, Any] | None, reported: float | None, sizing: dict[str, Any], version: str
 ) -> tuple[float | None, str]:
     if reported is not None:
-        return reported, "cilium_bpf_map_capacity, smallest over nodes"
+        return reported, "cilium_bpf_map_capacity, newest, smallest over nodes"
     if fact is None:
         return None, f"no fact about this map in Cilium {version}"
     if fact["option"] in sizing:

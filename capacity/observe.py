@@ -198,17 +198,31 @@ def _renumbered(new: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
 
 
 def _entries(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Derive map_entries = pressure × max_entries, where the agent tells both."""
-    asked = pl.col("quantity").is_in(["map_pressure", "map_max_entries"])
-    known = targets.filter(asked)
-    sizes = map_sizes(_by_step(rows.join(known, on="target", how="semi"), known))
+    """Derive map_entries = pressure × max_entries of that time, where the agent tells both."""
+    known = targets.filter(pl.col("quantity").is_in(["map_pressure", "map_max_entries"]))
+    told = _by_step(rows.join(known, on="target", how="semi"), known)
+    sizes = _sizes_over_time(told)
+    pairs = sizes.select("cluster", "subject").unique().sort("cluster", "subject")
+    pairs = pairs.with_row_index("pair")
     pressure = known.filter(pl.col("quantity") == "map_pressure").rename({"target": "from"})
-    new = pressure.join(sizes, on=["cluster", "subject"]).sort("from")
+    new = pressure.join(pairs, on=["cluster", "subject"]).sort("from")
     new = _renumbered(new.with_columns(quantity=pl.lit("map_entries")), targets)
-    told = rows.rename({"target": "from"}).join(
-        new.select("from", "target", "max_entries"), on="from"
+    steps = told.filter(pl.col("quantity") == "map_pressure").select("time", "cluster", "subject")
+    # A size may be exported less often than a pressure: the nearest one in time counts
+    near = steps.sort("time").join_asof(
+        sizes.sort("time"),
+        on="time",
+        by=["cluster", "subject"],
+        strategy="nearest",
+        check_sortedness=False,  # polars cannot check it with groups, and would warn
     )
-    entries = told.with_columns(value=(pl.col("value") * pl.col("max_entries")).round())
+    at = near.join(pairs, on=["cluster", "subject"]).select("time", "pair", "max_entries")
+    entries = (
+        rows.rename({"target": "from"})
+        .join(new.select("from", "target", "pair"), on="from")
+        .join(at, on=["time", "pair"])
+        .with_columns(value=(pl.col("value") * pl.col("max_entries")).round())
+    )
     return _derived(rows, targets, entries, new)
 
 
@@ -296,11 +310,7 @@ def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -
 
 
 def map_sizes(steps: pl.DataFrame) -> pl.DataFrame:
-    """Give max_entries by cluster and pressure label, from cilium_bpf_map_capacity.
-
-    The metric has a series for each map that differs from the group `default`, one for all policy
-    maps (`endpoint_policy`), and none for maps equal to the default (pkg/metrics/bpf.go). The
-    smallest value over nodes counts: that node fills first.
+    """Give the newest max_entries by cluster and pressure label.
 
     Parameters
     ----------
@@ -312,32 +322,44 @@ def map_sizes(steps: pl.DataFrame) -> pl.DataFrame:
     DataFrame
         Columns cluster, subject (as in map_pressure), max_entries.
     """
-    groups = (
-        steps.filter(pl.col("quantity") == "map_max_entries")
-        .group_by("cluster", "subject")
-        .agg(max_entries=pl.col("smallest").min())
-    )
+    newest = _sizes_over_time(steps).sort("time").unique(["cluster", "subject"], keep="last")
+    return newest.select("cluster", "subject", "max_entries").sort("cluster", "subject")
+
+
+def _sizes_over_time(steps: pl.DataFrame) -> pl.DataFrame:
+    """Give time, cluster, subject, max_entries, from cilium_bpf_map_capacity.
+
+    The metric has a series for each map that differs from the group `default`, one for all policy
+    maps (`endpoint_policy`), and none for maps equal to the default (pkg/metrics/bpf.go). The
+    smallest value over nodes counts: that node fills first. Sizes change when agents restart with
+    other options, so each time has its own.
+    """
+    sizes = steps.filter(pl.col("quantity") == "map_max_entries")
+    sizes = sizes.select("time", "cluster", group="subject", size="smallest")
     used = pl.col("quantity").is_in(["map_pressure", "map_entries"])
-    subjects = steps.filter(used).select("cluster", "subject")
+    asked = steps.filter(used).select("cluster", "subject").unique().with_columns(group=_group())
+    default = sizes.filter(pl.col("group") == "default").drop("group").rename({"size": "fallback"})
+    return (
+        sizes.select("time", "cluster")
+        .unique()
+        .join(asked, on="cluster")
+        .join(sizes, on=["time", "cluster", "group"], how="left")
+        .join(default, on=["time", "cluster"], how="left")
+        .with_columns(max_entries=pl.coalesce("size", "fallback"))
+        .drop_nulls("max_entries")
+        .select("time", "cluster", "subject", "max_entries")
+    )
+
+
+def _group() -> pl.Expr:
+    """Name the group of cilium_bpf_map_capacity that a pressure label belongs to."""
     policy = pl.col("subject").str.contains(r"^(cilium_)?policy_")
-    kept_prefix = pl.col("subject").str.starts_with("cilium_")
-    named = (
+    return (
         pl.when(policy)
         .then(pl.lit("endpoint_policy"))
-        .when(kept_prefix)
+        .when(pl.col("subject").str.starts_with("cilium_"))
         .then("subject")
         .otherwise(pl.concat_str(pl.lit("cilium_"), "subject"))
-    )
-    asked = subjects.unique().with_columns(group=named, default=pl.lit("default"))
-    own = groups.rename({"subject": "group", "max_entries": "own"})
-    default = groups.rename({"subject": "default", "max_entries": "fallback"})
-    return (
-        asked.join(own, on=["cluster", "group"], how="left")
-        .join(default, on=["cluster", "default"], how="left")
-        .with_columns(max_entries=pl.coalesce("own", "fallback"))
-        .drop_nulls("max_entries")
-        .select("cluster", "subject", "max_entries")
-        .sort("cluster", "subject")
     )
 
 

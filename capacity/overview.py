@@ -18,14 +18,17 @@ from capacity.findings import amount, percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
 from capacity.planning import Plan, resource
+from capacity.tables import data_dictionary
 from capacity.units import format_bytes, parse_bytes
 
 FACT_COLUMNS: Final = {
     "maps": ("map", "since", "until", "type", "key_size", "value_size", "max_entries", "helm_value",
-             "kind", "verified"),
-    "options": ("option", "helm_value", "since", "until", "default", "min", "max", "verified"),
-    "metrics": ("metric", "since", "until", "type", "unit", "default_on", "verified"),
-    "limits": ("limit", "value", "unit", "since", "until", "condition", "kind", "verified"),
+             "kind", "verified", "source"),
+    "options": ("option", "helm_value", "since", "until", "default", "min", "max", "verified",
+                "source"),
+    "metrics": ("metric", "since", "until", "type", "unit", "default_on", "verified", "source"),
+    "limits": ("limit", "value", "unit", "since", "until", "condition", "kind", "verified",
+               "source"),
 }  # fmt: skip
 
 
@@ -112,6 +115,7 @@ def fact_rows(table: str, version: str | None, match: str) -> pl.DataFrame:
         "limits": lambda: facts.limits(version),
         "quantities": facts.quantities,
         "sources": facts.sources,
+        "tables": data_dictionary,
     }
     frame = made[table]()
     found = frame.filter(pl.col(frame.columns[0]).str.contains(match, literal=True))

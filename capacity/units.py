@@ -135,24 +135,6 @@ def parse_duration(text: str | float, *, what: str = "duration") -> float:
     return seconds
 
 
-def format_duration(seconds: float) -> str:
-    """Write seconds as the shortest exact Prometheus duration.
-
-    >>> format_duration(15552000), format_duration(5400)
-    ('180d', '1h30m')
-    """
-    left = round(seconds * 1000)
-    if left == 0:
-        return "0s"
-    sign, left = ("-" if left < 0 else ""), abs(left)
-    out = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        count, left = divmod(left, size)
-        if count:
-            out.append(f"{count}{unit}")
-    return sign + "".join(out)
-
-
 def format_bytes(value: float, digits: int = 4) -> str:
     """Bytes for people, in powers of 1024.
 

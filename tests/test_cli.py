@@ -181,7 +181,9 @@ def test_a_killed_run_leaves_no_half_output(tmp_path: Path, how: signal.Signals)
     assert (tmp_path / "x" / "outcome.json").exists()
 
 
-@pytest.mark.parametrize("table", ["maps", "options", "metrics", "limits", "quantities", "sources"])
+@pytest.mark.parametrize(
+    "table", ["maps", "options", "metrics", "limits", "quantities", "sources", "tables"]
+)
 def test_facts_are_printed_in_every_form(table: str, tmp_path: Path) -> None:
     rows = json.loads(run("facts", table, "-o", "json", cwd=tmp_path).stdout)
     assert rows

@@ -74,6 +74,22 @@ def test_the_smallest_map_over_nodes_counts(export: Export) -> None:
     assert map_sizes(by_step(seen))["max_entries"].to_list() == [131072.0]
 
 
+def test_a_map_that_was_resized_has_the_size_of_each_time(export: Export) -> None:
+    seen = observe(
+        export(
+            (agent("cilium_bpf_map_pressure", "a", map_name="lb4_services_v2"),
+             [(i * DAY, 0.5) for i in range(4)]),
+            (agent("cilium_bpf_map_capacity", "a", map_group="default"),
+             [(i * DAY, 65536.0) for i in (0, 3)]),
+            (agent("cilium_bpf_map_capacity", "a", map_group="cilium_lb4_services_v2"),
+             [(0, 10000.0)]),
+        )
+    )  # fmt: skip
+    entries = seen.filter(pl.col("quantity") == "map_entries").sort("time")["value"]
+    assert entries.to_list() == [5000.0, 5000.0, 32768.0, 32768.0]
+    assert map_sizes(by_step(seen))["max_entries"].to_list() == [65536.0]
+
+
 def test_policy_maps_have_one_name_whatever_the_version(export: Export) -> None:
     for name in ("cilium_policy_*", "cilium_policy_v2_*", "policy_02366", "cilium_policy_v3_7"):
         labels = agent("cilium_bpf_map_pressure", "a", map_name=name)

@@ -22,12 +22,6 @@ def test_millicores_read_back_as_written(millicores: int) -> None:
     assert units.parse_millicores(units.millicores_to_quantity(millicores)) == millicores
 
 
-@given(st.integers(0, 10**12))
-def test_durations_read_back_as_written(milliseconds: int) -> None:
-    written = units.format_duration(milliseconds / 1000)
-    assert round(units.parse_duration(written) * 1000) == milliseconds
-
-
 @pytest.mark.parametrize("text", ["", "Gi", "1.2.3", "30 GiBs", "1e", "--5", "NaN", "inf"])
 def test_what_is_no_quantity_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match="memory"):

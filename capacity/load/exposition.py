@@ -89,9 +89,11 @@ def is_exposition(beginning: bytes) -> bool:
     """
     lines = beginning.decode("utf-8", "replace").split("\n")
     lines = [line.strip() for line in (lines[:-1] or lines)[:200] if line.strip()]
-    ours = sum(line.startswith("# ") or _LINE.fullmatch(line) is not None for line in lines)
+    # A name may end in a colon, but then it is rather a key of YAML
+    found = [_LINE.fullmatch(line) for line in lines if not line.startswith("# ")]
+    ours = sum(one is not None and not one["head"].rstrip().endswith(":") for one in found)
     is_told = any(line.startswith(("# HELP ", "# TYPE ", "# EOF")) for line in lines)
-    return is_told or 2 * ours > len(lines)
+    return is_told or 2 * ours > len(found)
 
 
 def read(paths: Sequence[Path], selection: Selection) -> Metrics:

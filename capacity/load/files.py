@@ -113,7 +113,8 @@ def pieces(path: Path, size: int) -> Iterator[bytes]:
     fault = None
     try:
         with opened(path) as file:
-            while more := file.read(size):
+            # read() of a packed file that is cut off gives nothing of its last part, read1() does
+            while more := file.read1(size):  # type: ignore[attr-defined]
                 head, newline, tail = more.rpartition(b"\n")
                 if newline:
                     yield b"".join([*rest, head, newline])
