@@ -139,7 +139,7 @@ def _read_one(source: Any, selection: Selection, step: float | None) -> list[Met
 
         return [prom_api.read(source, selection, step)]
     if isinstance(source, str | Path):
-        parts = _read_files(listed(source), selection)
+        parts = _read_files(listed(source), selection, is_named=Path(source).is_file())
     elif hasattr(source, "columns"):
         parts = [tabular.from_frame(source, selection)]
     else:
@@ -148,7 +148,8 @@ def _read_one(source: Any, selection: Selection, step: float | None) -> list[Met
     return parts if step is None else [_thinned(part, step) for part in parts]
 
 
-def _read_files(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
+def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) -> list[Metrics]:
+    """Read files by their formats; a file that was named itself is not skipped."""
     groups: dict[str, list[Path]] = {}
     unknown = []
     for path in paths:
@@ -160,7 +161,7 @@ def _read_files(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
         format = next((name for name, r in READERS.items() if r.is_mine(path, begins)), None)
         if format is not None:
             groups.setdefault(format, []).append(path)
-        elif len(paths) == 1 or not _is_other(path, begins):
+        elif is_named or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))
     parts = [
         part for name, group in groups.items() for part in READERS[name].read(group, selection)
@@ -213,8 +214,12 @@ def _thinned(metrics: Metrics, step: float) -> Metrics:
 
 
 def _with_cluster(parts: Sequence[Metrics]) -> list[Metrics]:
-    """Name the cluster of series that do not: the only one that others name, or the default."""
-    named = {name for part in parts for name in part.series["cluster"].unique()} - {""}
+    """Name the cluster of series that do not: as Cilium's metrics do if they name one, or default.
+
+    Other exporters have labels `cluster` of their own, such as that of an etcd.
+    """
+    is_named = pl.col("metric").str.starts_with("cilium_") & (pl.col("cluster") != "")
+    named = {name for part in parts for name in part.series.filter(is_named)["cluster"].unique()}
     name = named.pop() if len(named) == 1 else Selection().cluster
     cluster = pl.col("cluster").replace("", name)
     return [replace(part, series=part.series.with_columns(cluster)) for part in parts]

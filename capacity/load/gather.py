@@ -23,6 +23,8 @@ from capacity.units import parse_duration
 FIRST_MILLISECOND: Final = 100_000_000_000
 # Faults of one source that are told in full; the rest is counted.
 _TOLD_FAULTS: Final = 3
+# cilium/cilium pkg/defaults/defaults.go, ClusterName
+_CLUSTER: Final = "default"
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 
 NOTHING_WANTED: Final = "no sample of wanted metrics and times"
@@ -43,7 +45,7 @@ class Selection:
     metrics: tuple[str, ...] | None = None
     start: int | None = None
     end: int | None = None
-    cluster: str = "default"
+    cluster: str = _CLUSTER
 
     @property
     def pattern(self) -> str:
@@ -89,7 +91,7 @@ def select(
     metrics: str | Iterable[str] | None,
     start: Instant | None,
     end: Instant | None,
-    cluster: str | None,
+    cluster: str = _CLUSTER,
     *,
     now: float,
 ) -> Selection:
@@ -102,7 +104,7 @@ def select(
 
     Examples
     --------
-    >>> select(["up"], "2026-01-01T00:00:00Z", None, None, now=0).start
+    >>> select(["up"], "2026-01-01T00:00:00Z", None, now=0).start
     1767225600000
     """
     names = (metrics,) if isinstance(metrics, str) else None if metrics is None else tuple(metrics)
@@ -119,7 +121,7 @@ def select(
             raise SettingsError(
                 f"metrics: {name!r} is no metric name and no regular expression"
             ) from None
-    return Selection(names, first, last, cluster or Selection().cluster)
+    return Selection(names, first, last, cluster)
 
 
 def instant(value: Instant, *, now: float, what: str = "time") -> int:

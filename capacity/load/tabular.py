@@ -209,6 +209,8 @@ def _scan(path: Path) -> pl.LazyFrame:
         separator=lines[0][4:5] if is_told and lines[0][4:5] else _delimiter(header),
         skip_rows=int(is_told),
         infer_schema=False,
+        # polars 2.1 leaves doubled quotes in a quoted header as they are
+        with_column_names=lambda names: [name.replace('""', '"') for name in names],
         null_values=["", "null"],
         encoding="utf8-lossy",
         truncate_ragged_lines=True,
