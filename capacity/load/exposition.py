@@ -74,6 +74,20 @@ class _Known:
     told: pl.DataFrame = field(default_factory=lambda: _UNTOLD)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A parsed block: rows (line, text as index into `texts`, value, stamp) and refused lines.
+
+    `labels` are those of the texts that were new when it was parsed, at the indexes `new`.
+    """
+
+    rows: pl.DataFrame
+    texts: list[str]
+    new: list[int]
+    labels: pl.DataFrame
+    refused: _Refused
+
+
 def is_exposition(beginning: bytes) -> bool:
     r"""Tell whether the beginning of a file looks like a scrape.
 
@@ -113,13 +127,14 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     scrapes = [_Scrape() for _ in paths]
     known = _Known()
     parts = [_NOTHING]
-    for block, (rows, refused) in _ahead(_blocks(paths, sources)):
+    for block, told in _ahead(_blocks(paths, sources), known):
         for piece in block:
             scrapes[piece.source].end = piece.data[-16:]
-        rows = rows.with_columns(text=_learned(known, rows["head"], selection))
-        is_good = known.told["good"].gather(rows["text"])
-        refused += rows.filter(~is_good).select("line", "head").iter_rows()
-        _refuse(sorted(refused), block, sources)
+        text = _learned(known, told, selection).gather(told.rows["text"])
+        rows = told.rows.with_columns(text=text)
+        is_good = known.told["good"].gather(text)
+        bad = told.rows.filter(~is_good).select("line", "text").iter_rows()
+        _refuse([*told.refused, *((line, told.texts[at]) for line, at in bad)], block, sources)
         rows = _sourced(rows.filter(is_good), block)
         for source, newest in _events(rows, known):
             scrapes[source].event = max(scrapes[source].event or newest, newest)
@@ -127,6 +142,7 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
         parts.append(rows.filter(wanted).select(_NOTHING.columns))
     samples = _with_times(pl.concat(parts), paths, sources, scrapes)
     del parts
+    known.numbers.clear()
     return _assembled(samples, known, sources, selection)
 
 
@@ -198,14 +214,12 @@ def _blocks(paths: Sequence[Path], sources: Sequence[Source]) -> Iterator[list[_
         yield block
 
 
-def _ahead(
-    blocks: Iterator[list[_Piece]],
-) -> Iterator[tuple[list[_Piece], tuple[pl.DataFrame, _Refused]]]:
-    """Split blocks, the next ones while the last one is used; never more than one a thread."""
-    waiting: deque[tuple[list[_Piece], Future[tuple[pl.DataFrame, _Refused]]]] = deque()
+def _ahead(blocks: Iterator[list[_Piece]], known: _Known) -> Iterator[tuple[list[_Piece], _Block]]:
+    """Parse blocks, the next ones while the last one is used; never more than one a thread."""
+    waiting: deque[tuple[list[_Piece], Future[_Block]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         for block in blocks:
-            waiting.append((block, pool.submit(_split, block)))
+            waiting.append((block, pool.submit(_parsed, block, known)))
             if len(waiting) > _THREADS:
                 first, told = waiting.popleft()
                 yield first, told.result()
@@ -213,15 +227,27 @@ def _ahead(
             yield first, told.result()
 
 
-def _split(block: Sequence[_Piece]) -> tuple[pl.DataFrame, _Refused]:
-    return split(b"".join(piece.data for piece in block))
+def _parsed(block: Sequence[_Piece], known: _Known) -> _Block:
+    """Parse a block; what is known is only looked at, for other blocks are parsed meanwhile."""
+    rows, refused = split(b"".join(piece.data for piece in block))
+    heads = rows["head"]
+    distinct = heads.unique(maintain_order=True)
+    texts = distinct.to_list()
+    new = [at for at, text in enumerate(texts) if text not in known.numbers]
+    labels = label_frame(distinct.gather(new) if len(new) < len(texts) else distinct)
+    numbers = pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
+    if len(texts) < len(heads):
+        by_text = pl.DataFrame({"head": distinct, "text": numbers})
+        joined = heads.to_frame("head").join(by_text, on="head", how="left", maintain_order="left")
+        numbers = joined["text"]
+    return _Block(rows.select("line", "value", "stamp", text=numbers), texts, new, labels, refused)
 
 
 def _refuse(refused: _Refused, block: Sequence[_Piece], sources: Sequence[Source]) -> None:
     """Count lines of a block that are refused, with file and line."""
     pieces_left, before = iter(block), 0
     piece = next(pieces_left)
-    for number, text in refused:
+    for number, text in sorted(refused):
         while number - before >= piece.lines:
             before += piece.lines
             piece = next(pieces_left)
@@ -232,33 +258,22 @@ def _refuse(refused: _Refused, block: Sequence[_Piece], sources: Sequence[Source
         )
 
 
-def _learned(known: _Known, heads: pl.Series, selection: Selection) -> pl.Series:
-    """Give the numbers of series texts; those that are new are parsed and numbered."""
-    distinct = heads.unique(maintain_order=True)
+def _learned(known: _Known, block: _Block, selection: Selection) -> pl.Series:
+    """Learn the texts of a block, and give their numbers."""
     first, numbers = len(known.numbers), known.numbers
-    new: list[str] = []
-    told = []
-    for text in distinct.to_list():
-        number = numbers.setdefault(text, len(numbers))
-        told.append(number)
-        if number >= first:
-            new.append(text)
-    if new:
-        labels = label_frame(pl.Series(new, dtype=pl.String))
-        known.labels.append(labels)
-        metric = pl.col("metric")
-        flags = labels.select(
-            good=metric.is_not_null(),
-            wanted=selection.wants(metric),
-            event=metric.eq_missing(_EVENT_TIME),
-        )
-        known.told = pl.concat([known.told, flags], rechunk=True)
-    by_text = pl.DataFrame({"head": distinct, "text": pl.Series(told, dtype=pl.UInt32)})
-    if len(distinct) == len(heads):
-        return by_text["text"]
-    return heads.to_frame("head").join(by_text, on="head", how="left", maintain_order="left")[
-        "text"
-    ]
+    told = [numbers.setdefault(text, len(numbers)) for text in block.texts]
+    is_new = pl.Series([told[at] >= first for at in block.new], dtype=pl.Boolean)
+    # Blocks that were parsed at the same time may have the same new texts
+    labels = block.labels if is_new.all() else block.labels.filter(is_new)
+    metric = pl.col("metric")
+    flags = labels.select(
+        good=metric.is_not_null(),
+        wanted=selection.wants(metric),
+        event=metric.eq_missing(_EVENT_TIME),
+    )
+    known.labels.append(labels)
+    known.told = pl.concat([known.told, flags], rechunk=True)
+    return pl.Series(told, dtype=pl.UInt32)
 
 
 def _sourced(rows: pl.DataFrame, block: Sequence[_Piece]) -> pl.DataFrame:
@@ -308,7 +323,7 @@ def _with_times(
 def _assembled(
     samples: pl.DataFrame, known: _Known, sources: Sequence[Source], selection: Selection
 ) -> Metrics:
-    series = pl.concat(known.labels).with_columns(series=pl.int_range(pl.len(), dtype=pl.UInt32))
+    series = pl.concat(known.labels)
     base = series["metric"].str.strip_suffix("_created")
     names = series["metric"].unique()
     began = series["metric"].str.ends_with("_created") & (

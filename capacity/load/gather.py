@@ -187,11 +187,11 @@ def assemble(
     Parameters
     ----------
     series
-        Columns of table series; equal label sets may come under several keys, cluster and labels
-        may be null.
+        Label columns of table series; equal label sets may come twice, cluster and labels may be
+        null.
     samples
-        source (u32, index into `sources`), series (u32), time (i64, ms), value (f64), in the order
-        they were told: where two disagree the later one wins. Only wanted ones.
+        source (u32, index into `sources`), series (u32, row of `series`), time (i64, ms) and value
+        (f64), in the order they were told: where two disagree the later one wins. Wanted ones.
     sources
         What was read.
     """
@@ -226,22 +226,20 @@ def _unique_series(
     series: pl.DataFrame, samples: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give series that have samples, each label set once, with dense keys; samples follow."""
-    used = series.join(samples.select("series").unique(), on="series", how="semi")
-    used = used.with_columns(first=pl.col("series"))
+    keys = samples["series"].to_numpy()
+    is_kept = np.zeros(len(series), bool)
+    is_kept[keys] = True
+    first = np.arange(len(series))
     # Equal label sets have equal hashes: only rows whose hash comes twice need to be compared
-    is_again = used.select(_LABELS).hash_rows().is_duplicated()
+    is_again = series.select(_LABELS).hash_rows().is_duplicated() & pl.Series(is_kept)
     if is_again.any():
-        twice = used.filter(is_again).with_columns(
-            pl.col("series").min().over(_LABELS).alias("first")
-        )
-        used = pl.concat([used.filter(~is_again), twice]).sort("series")
-    unique = used.filter(pl.col("series") == pl.col("first"))
-    numbered = unique.select("first", key=pl.int_range(pl.len(), dtype=pl.UInt32))
-    keys = used.select("series", "first").join(numbered, on="first", how="left")
-    key_of = np.zeros(_most(series["series"]) + 1, np.uint32)
-    key_of[keys["series"].to_numpy()] = keys["key"].to_numpy()
-    samples = samples.with_columns(series=pl.Series(key_of[samples["series"].to_numpy()]))
-    return unique.select(numbered["key"].alias("series"), *_LABELS), samples
+        twice = series.with_row_index().filter(is_again)
+        first[is_again.to_numpy()] = twice.select(pl.col("index").min().over(_LABELS)).to_series()
+        is_kept &= first == np.arange(len(series))
+    new = (np.cumsum(is_kept) - 1).astype(np.uint32)
+    samples = samples.with_columns(series=pl.Series(new[first[keys]]))
+    unique = series if is_kept.all() else series.filter(pl.Series(is_kept))
+    return unique.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), *_LABELS), samples
 
 
 def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -24,6 +24,8 @@ _LINE: Final = re.compile(
     rf"(?P<value>{_NUMBER})(?:\s+(?P<stamp>{_DECIMAL}))?(?:\s+#\s*\{{.*)?",
     re.ASCII,
 )
+# Of a split line: an exemplar stands in the last ones
+_COLUMNS: Final = (b"head", b"value", b"stamp", b"more", b"rest")
 # Bytes that are marked at once: arrays of this many stay in the cache, which halves the time
 _SLICE: Final = 1 << 18
 
@@ -35,7 +37,7 @@ def is_sample(line: str) -> bool:
 
 
 def split(data: bytes) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    """Split text into samples.
+    r"""Split text into samples.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def split(data: bytes) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
 
     Examples
     --------
-    >>> split(b'# TYPE up gauge\\nup{a="b"} 1 1795477137000\\nno\\n')[0].rows()
+    >>> split(b'# TYPE up gauge\nup{a="b"} 1 1795477137000\nno\n')[0].rows()
     [(1, 'up{a="b"}', 1.0, 1795477137000.0)]
     """
     lines = data.count(b"\n")
@@ -60,9 +62,8 @@ def split(data: bytes) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
         data = data.replace(b"\r\n", b" \n")
     free = (byte for byte in range(1, 32) if byte not in b"\t\n\r" and bytes([byte]) not in data)
     separator = next(free, None)
-    if separator is None:
-        rows, odd = pl.DataFrame(schema=ROW), np.arange(lines)
-    else:
+    rows, odd = pl.DataFrame(schema=ROW), np.arange(lines)
+    if separator is not None:
         rows, odd = _columns(_marked(data, separator), chr(separator), lines)
     if len(odd) == 0:
         return rows, []
@@ -72,12 +73,16 @@ def split(data: bytes) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
 
 def _marked(data: bytes, separator: int) -> bytes:
     """Put a separator in place of the spaces behind each series, so that a CSV reader splits it."""
-    text = np.frombuffer(data, np.uint8).copy()
+    header = bytes([separator]).join(_COLUMNS) + b"\n"
+    text = np.empty(len(header) + len(data), np.uint8)
+    text[: len(header)] = np.frombuffer(header, np.uint8)
+    body = text[len(header) :]
+    body[:] = np.frombuffer(data, np.uint8)
     has_exemplars = b" # {" in data
     start = 0
     while start < len(data):
         end = data.rfind(b"\n", start, start + _SLICE) + 1 or data.index(b"\n", start) + 1
-        _mark(text[start:end], separator, has_exemplars=has_exemplars)
+        _mark(body[start:end], separator, has_exemplars=has_exemplars)
         start = end
     return text.tobytes()
 
@@ -124,9 +129,8 @@ def _before_exemplars(text: _Array, starts: _Array, ends: _Array) -> _Array:
 def _columns(marked: bytes, separator: str, lines: int) -> tuple[pl.DataFrame, _Array]:
     """Give the plain samples, and the numbers of lines that are neither that nor a comment."""
     texts = ("head", "stamp", "more", "rest")
-    header = separator.join(("head", "value", "stamp", "more", "rest"))
     frame = pl.read_csv(
-        header.encode() + b"\n" + marked,
+        marked,
         separator=separator,
         quote_char=None,
         schema_overrides={"value": pl.Float64, **dict.fromkeys(texts, pl.String)},

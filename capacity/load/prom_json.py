@@ -109,14 +109,12 @@ def joined(
         sources[index].refused += answer.refused
         sources[index].notes += [n for n in answer.notes if n not in sources[index].notes]
     schema = dict.fromkeys(LABEL_COLUMNS, pl.String)
-    series_table = pl.DataFrame(label_rows, schema=schema).with_columns(
-        series=pl.int_range(pl.len(), dtype=pl.UInt32)
-    )
-    chosen = series_table.filter(selection.wants(pl.col("metric")))
+    series_table = pl.DataFrame(label_rows, schema=schema)
+    is_wanted = series_table.select(selection.wants(pl.col("metric"))).to_series()
     samples = pl.concat(parts)
-    if len(chosen) < len(series_table):
-        samples = samples.join(chosen.select("series"), on="series", how="semi")
-    return assemble(chosen, samples, sources, selection)
+    if not is_wanted.all():
+        samples = samples.filter(is_wanted.gather(samples["series"]))
+    return assemble(series_table, samples, sources, selection)
 
 
 def parse(data: bytes, where: str) -> Answer:

@@ -183,7 +183,6 @@ def _assembled(inputs: Sequence[tuple[str, Path | pl.LazyFrame]], selection: Sel
         labels += part.labels
     schema = dict.fromkeys(LABEL_COLUMNS, pl.String)
     series = pl.DataFrame([label_columns(one) for one in labels], schema=schema)
-    series = series.with_columns(series=pl.int_range(pl.len(), dtype=pl.UInt32))
     return assemble(series, pl.concat(parts), sources, selection)
 
 

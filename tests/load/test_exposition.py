@@ -22,7 +22,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from capacity.export import Metrics
-from capacity.load import exposition
+from capacity.load import exposition, lines
 from capacity.load.gather import Selection
 
 Put = Callable[[str, str | bytes], Path]
@@ -361,7 +361,7 @@ def test_the_quick_way_reads_a_line_as_the_grammar_does(put: Put, text: str) -> 
     path = put("1795477000.prom", text)
     quick = exposition.read([path], ALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exposition, "_columns", every_line_by_the_grammar)
+        patch.setattr(lines, "_columns", every_line_by_the_grammar)
         exact = exposition.read([path], ALL)
     assert told(quick) == told(exact)
     assert (
@@ -370,9 +370,9 @@ def test_the_quick_way_reads_a_line_as_the_grammar_does(put: Put, text: str) -> 
 
 
 def every_line_by_the_grammar(
-    marked: bytes, separator: str, lines: int
+    marked: bytes, separator: str, many: int
 ) -> tuple[pl.DataFrame, object]:
-    return pl.DataFrame(schema=exposition._ROW), pl.Series(range(lines)).to_numpy()
+    return pl.DataFrame(schema=lines.ROW), pl.Series(range(many)).to_numpy()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
