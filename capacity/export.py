@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # Labels with a column of their own; the rest goes to `labels` as JSON.
 OWN_COLUMNS: Final = ("cluster", "node", "namespace", "pod", "container", "map_name")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+# Passwords may hold @, and / where it was not escaped: what follows the colon is no port then
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/:\s]*:(?!\d*(?:[/?#]|$))\S*@|[^/\s]*@)")
 
 
 @dataclass(frozen=True, slots=True)

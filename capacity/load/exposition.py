@@ -33,6 +33,7 @@ _THREADS: Final = min(4, os.cpu_count() or 1)
 # A gauge with the Unix time of the newest event of each source: the scrape is no older.
 # cilium/cilium pkg/metrics/metrics.go, EventTS
 _EVENT_TIME: Final = "cilium_event_ts"
+_HEAD: Final = re.compile(rb"^[ \t]*# (?:HELP|TYPE|EOF)\b", re.MULTILINE)
 _STAMP: Final = re.compile(
     r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[T_ -](\d\d)[-:_.]?(\d\d)[-:_.]?(\d\d)(?:[.,](\d{1,9}))?"
     r"(Z|[+-]\d\d:?\d\d)?(?!\d)"
@@ -94,10 +95,10 @@ def is_exposition(beginning: bytes) -> bool:
     >>> is_exposition(b"# TYPE up gauge\nup 1\n"), is_exposition(b"VmRSS: 12 kB\n")
     (True, False)
     """
+    if _HEAD.search(beginning):
+        return True
     lines = beginning.decode("utf-8", "replace").split("\n")
     lines = [line.strip() for line in (lines[:-1] or lines)[:200] if line.strip()]
-    if any(line.startswith(("# HELP ", "# TYPE ", "# EOF")) for line in lines):
-        return True
     told = [is_sample(line) for line in lines if not line.startswith("# ")]
     return 2 * sum(told) > len(told)
 
@@ -125,6 +126,7 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     """
     sources = [Source(str(path), FORMAT) for path in paths]
     scrapes = [_Scrape() for _ in paths]
+    needs_events = any(_time_in(path.name) is None for path in paths)
     known = _Known()
     parts = [_NOTHING]
     for block, told in _ahead(_blocks(paths, sources), known):
@@ -136,7 +138,7 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
         bad = told.rows.filter(~is_good).select("line", "text").iter_rows()
         _refuse([*told.refused, *((line, told.texts[at]) for line, at in bad)], block, sources)
         rows = _sourced(rows.filter(is_good), block)
-        for source, newest in _events(rows, known):
+        for source, newest in _events(rows, known) if needs_events else ():
             scrapes[source].event = max(scrapes[source].event or newest, newest)
         wanted = known.told["wanted"].gather(rows["text"])
         parts.append(rows.filter(wanted).select(_NOTHING.columns))

@@ -26,23 +26,26 @@ def listed(source: str | Path) -> list[Path]:
     ExportError
         If there is none.
     """
-    path = Path(source)
-    if path.is_dir():
-        below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
-        found = sorted(below, key=lambda p: p.relative_to(path).parts)
-    elif path.exists():
-        found = [path]
-    else:
-        # Path.glob takes no absolute patterns
-        matches = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
-        if not matches:
-            raise ExportError(
-                f"{source}: no such file or folder, and no file matches it; check the path"
-            )
-        found = list(dict.fromkeys(p for match in matches for p in listed(match)))
+    try:
+        found = _found(Path(source))
+    except OSError as error:
+        raise ExportError(f"{str(source)[:200]}: cannot be read: {error.strerror}") from None
     if not found:
         raise ExportError(f"{source}: the folder holds no files; wanted are exports of metrics")
     return found
+
+
+def _found(path: Path) -> list[Path]:
+    if path.is_dir():
+        below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
+        return sorted(below, key=lambda p: p.relative_to(path).parts)
+    if path.exists():
+        return [path]
+    # Path.glob takes no absolute patterns
+    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+    if not matches:
+        raise ExportError(f"{path}: no such file or folder, and no file matches it; check the path")
+    return list(dict.fromkeys(p for match in matches for p in _found(Path(match))))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -17,6 +17,7 @@ import orjson
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics
 from capacity.load import prom_json
+from capacity.load.documents import collector_paused
 from capacity.load.gather import Selection, Source
 from capacity.load.prom_server import LONG_QUESTION, WAITS, RefusedError, Server, ask, connected
 
@@ -40,8 +41,8 @@ MOST_POINTS: Final = 11_000
 _ENOUGH_POINTS: Final = 2_000
 _STEP_UNIT: Final = 15
 _DEFAULT_RANGE: Final = 30 * 86_400
-# Samples of one request: about 15 MB of JSON, 100 MB while it is parsed
-_REQUEST_SAMPLES: Final = 500_000
+# Samples of one request: about 2 MB of JSON. While one is parsed the server works on the next
+_REQUEST_SAMPLES: Final = 100_000
 # prometheus/prometheus cmd/prometheus/main.go, default of --query.max-samples
 MANY_SAMPLES: Final = 50_000_000
 _THREADS: Final = 4
@@ -159,7 +160,8 @@ def fetch(
             for name in names
             for chunk in chunks(span, min(chunk_points, _REQUEST_SAMPLES // counts.get(name, 1)))
         ]
-        answers = _all(server, requests, progress)
+        with collector_paused():
+            answers = _all(server, requests, progress)
         source = Source(server.name, FORMAT)
         wanted = Selection(None, start, end, cluster)
         return prom_json.joined([(0, answer) for answer in answers], [source], wanted)

@@ -17,6 +17,7 @@ import polars as pl
 
 from capacity.errors import ExportError
 from capacity.export import Metrics
+from capacity.load.documents import collector_paused
 from capacity.load.files import whole
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
@@ -65,7 +66,8 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     answers: list[tuple[int, Answer]] = []
     for index, path in enumerate(paths):
         try:
-            answer = parse(whole(path), str(path))
+            with collector_paused():
+                answer = parse(whole(path), str(path))
         except ExportError as error:
             sources[index].refuse(str(error).removeprefix(f"{path}: "), count=0)
             continue

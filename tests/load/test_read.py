@@ -98,6 +98,8 @@ def test_a_missing_path_and_an_empty_folder_are_told(tmp_path: Path) -> None:
         capacity.read(tmp_path / "no*.prom")
     with pytest.raises(ExportError, match="the folder holds no files"):
         capacity.read(tmp_path)
+    with pytest.raises(ExportError, match="cannot be read: File name too long"):
+        capacity.read("up 1" * 1_000)
 
 
 def test_a_folder_of_kubernetes_objects_holds_no_metrics(put: Put, tmp_path: Path) -> None:
