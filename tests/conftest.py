@@ -69,6 +69,6 @@ def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return page
     try:
         return report("plan", capacity.PlanSettings(), page)
-    except BaseException as error:
+    except BaseException as error:  # raised again: the other worker must not wait for ever
         failed.write_text(repr(error), encoding="utf-8")
         raise
