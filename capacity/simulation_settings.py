@@ -20,6 +20,10 @@ _PODS: Final = (200, 1_000_000)
 _DAY: Final = 86_400.0
 
 
+# Written by capacity/simulate/files.py and formats.py
+FORMATS: Final = ("tables", "openmetrics", "text", "dump", "json", "csv", "parquet", "blocks")
+
+
 def _field(default: Any, help: str, unit: str = "", *bounds: float) -> Any:
     return field(default=default, metadata={"help": help, "unit": unit, "bounds": bounds or None})
 
@@ -55,6 +59,9 @@ class SimulationSettings:
     replacements: float = _field(0.0005, "Replacements of a node by a new one.", "1/d", 0, 1)
     agent_memory_limit: str = _field("1Gi", "Memory limit of the agent.", "byte")
     operator_memory_limit: str = _field("512Mi", "Memory limit of the operator.", "byte")
+    format: str = _field(
+        "tables", f"Of the metrics, one of {', '.join(FORMATS)}; blocks needs promtool."
+    )
     with_pods: bool = _field(default=False, help="Make an inventory of pods as well.")
 
     def __post_init__(self) -> None:
@@ -93,6 +100,8 @@ def _faults(settings: SimulationSettings) -> list[str]:
             out.append(f"{item.name}: {value} is outside {bounds[0]:g}…{bounds[1]:g}")
     if settings.version not in VERSIONS:
         out.append(f"version: {settings.version!r} is not simulated; known: {VERSIONS}")
+    if settings.format not in FORMATS:
+        out.append(f"format: {settings.format!r} is none of {', '.join(FORMATS)}")
     if not settings.cluster:
         out.append("cluster: is empty; give a name")
     if settings.nodes_start is not None and settings.nodes_start > settings.nodes:

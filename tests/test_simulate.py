@@ -1,10 +1,12 @@
 """A simulated cluster follows its laws, looks like an export, and is the same every time."""
 
 import json
+import subprocess
 import time
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,9 @@ import capacity
 from capacity.errors import SettingsError
 from capacity.simulate import Simulation, SimulationSettings, simulate, write
 from capacity.simulate import laws as law
+from capacity.simulate.formats import WRITERS
 from capacity.simulate.truth import exhaustion
+from capacity.simulation_settings import FORMATS
 from capacity.tables import BACKENDS, ENDPOINTS, NODES, OPTIONS, SAMPLES, SERIES, SERVICES, check
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
@@ -72,6 +76,56 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
     second = write(simulate(SMALL), tmp_path / "b")
 
     assert files(first) == files(second)
+
+
+def rows(metrics: capacity.export.Metrics) -> pl.DataFrame:
+    told = metrics.series.join(metrics.samples, on="series").drop("series")
+    return told.sort(told.columns)
+
+
+def test_every_format_is_written_by_somebody() -> None:
+    assert ("tables", *WRITERS) == FORMATS
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "blocks"])
+def test_what_is_written_in_a_format_reads_back_as_it_was(format: str, tmp_path: Path) -> None:
+    made = simulate(replace(STORMY, format=format, days=6, step="6h"))
+    folder = write(made, tmp_path / format)
+
+    again = capacity.read(folder / "metrics")
+
+    assert rows(again).equals(rows(made.metrics))
+    assert again.sources["refused"].sum() == 0
+
+
+def test_prometheus_makes_blocks_of_a_simulation(tmp_path: Path) -> None:
+    if which("promtool") is None:
+        pytest.skip("promtool is missing: apt-get install prometheus")
+    made = simulate(replace(STORMY, format="blocks", days=2, step="6h"))
+    folder = write(made, tmp_path / "blocks") / "metrics"
+    (folder / "wal").mkdir()  # promtool opens a whole database
+    dumped = tmp_path / "dump.txt"
+    with dumped.open("wb") as file:
+        subprocess.run(["promtool", "tsdb", "dump", str(folder)], stdout=file, check=True)
+
+    assert rows(capacity.read(dumped)).equals(rows(made.metrics))
+
+
+def test_an_unknown_format_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match=r"format: 'xml' is none of tables, openmetrics"):
+        SimulationSettings(format="xml")
+
+
+def test_blocks_without_promtool_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    made = simulate(replace(SMALL, format="blocks", days=2))
+
+    with pytest.raises(SettingsError, match="needs promtool"):
+        write(made, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_seed_gives_another_cluster(small: Simulation) -> None:

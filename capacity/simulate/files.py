@@ -14,6 +14,7 @@ import yaml
 
 from capacity.errors import SettingsError
 from capacity.simulate import readme
+from capacity.simulate.formats import WRITERS
 from capacity.simulate.truth import SCHEMA
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def write(simulation: Simulation, folder: Path) -> Path:
     Returns
     -------
     Path
-        The folder, with metrics/series.parquet, metrics/samples-*.parquet, inventory/*.json.gz,
-        inventory/cilium-config.yaml, truth.json and README.md.
+        The folder, with metrics/ (series.parquet and samples-*.parquet, or another format),
+        inventory/*.json.gz, inventory/cilium-config.yaml, truth.json and README.md.
 
     Raises
     ------
     SettingsError
-        If the folder holds something else than an earlier simulation, or cannot be written.
+        If the folder holds something else than an earlier simulation, or cannot be written; or
+        the format needs a tool that is missing.
     """
     folder = Path(folder)
     _refuse_others(folder)
@@ -117,6 +119,9 @@ def _fill(simulation: Simulation, folder: Path) -> None:
 
 def _write_metrics(simulation: Simulation, folder: Path) -> None:
     metrics = simulation.metrics
+    if write_format := WRITERS.get(simulation.settings.format):
+        write_format(metrics, folder)
+        return
     _parquet(metrics.series, folder / "series.parquet")
     left = metrics.series.select("series", "metric", "map_name")
     for name, belongs in _GROUPS.items():
