@@ -15,7 +15,7 @@ import polars as pl
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics, concat, source_row
-from capacity.load import exposition, prom_json, tabular
+from capacity.load import exposition, prom_json, tabular, tsdb_files
 from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
@@ -41,9 +41,17 @@ class Reader:
     read: Callable[[Sequence[Path], Selection], Sequence[Metrics]]
 
 
+def _blocks(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
+    # Compiled code takes half a second to load
+    from capacity.load import tsdb_block
+
+    return [tsdb_block.read(paths, selection)]
+
+
 # Format → how to know it from a file's path and beginning, and how to read it; the first one wins
 READERS: Final[Mapping[str, Reader]] = {
     tabular.TABLES: Reader(lambda path, _: tabular.is_tables(path), tabular.read_tables),
+    tsdb_files.FORMAT: Reader(tsdb_files.is_mine, _blocks),
     "parquet": Reader(
         lambda _, begins: tabular.is_parquet(begins), lambda paths, s: [tabular.read(paths, s)]
     ),
@@ -64,7 +72,7 @@ _OTHER_ENDINGS: Final = (
 _OTHER_NAMES: Final = ("LICENSE", "NOTICE", "OWNERS", "CODEOWNERS", "Makefile", "Dockerfile")
 _WANTED: Final = (
     "wanted is a Prometheus or OpenMetrics scrape, an answer of the Prometheus API (JSON), "
-    "CSV or Parquet"
+    "blocks of Prometheus, CSV or Parquet"
 )
 
 
@@ -94,7 +102,7 @@ def read(
         File; folder, read with all below it, hidden ones left out; glob; URL of a
         Prometheus-compatible API; polars or pandas frame, long or wide; or several of these.
         Files: Prometheus text and OpenMetrics scrapes, saved answers of the API, CSV, Parquet,
-        tables written by `write`; each may be gzip'd or zstd'd.
+        tables written by `write`; each may be gzip'd or zstd'd; blocks of Prometheus' database.
     metrics
         Names or regular expressions of the metrics to keep; all where left out (of an API: those
         of Cilium, see prom_api.DEFAULT_METRICS).

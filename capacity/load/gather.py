@@ -200,7 +200,8 @@ def assemble(
     )
     samples = samples.filter(selection.holds(pl.col("time")))
     seen = samples["source"]
-    samples = samples.filter(pl.col("value").is_not_nan())
+    if samples["value"].is_nan().any():
+        samples = samples.filter(pl.col("value").is_not_nan())
     numbers = samples["source"]
     series, samples = _unique_series(series, samples)
     samples, repeated = _unique_samples(samples)
@@ -216,10 +217,7 @@ def assemble(
 
 
 def _per_source(column: pl.Series, sources: int) -> list[int]:
-    counts = [0] * sources
-    for source, count in column.value_counts().iter_rows():
-        counts[source] = count
-    return counts
+    return np.bincount(column.to_numpy(), minlength=sources).tolist()  # type: ignore[no-any-return]
 
 
 def _unique_series(
@@ -236,14 +234,21 @@ def _unique_series(
         twice = series.with_row_index().filter(is_again)
         first[is_again.to_numpy()] = twice.select(pl.col("index").min().over(_LABELS)).to_series()
         is_kept &= first == np.arange(len(series))
+    if is_kept.all():
+        return _keyed(series), samples
     new = (np.cumsum(is_kept) - 1).astype(np.uint32)
     samples = samples.with_columns(series=pl.Series(new[first[keys]]))
-    unique = series if is_kept.all() else series.filter(pl.Series(is_kept))
-    return unique.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), *_LABELS), samples
+    return _keyed(series.filter(pl.Series(is_kept))), samples
+
+
+def _keyed(series: pl.DataFrame) -> pl.DataFrame:
+    return series.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), *_LABELS)
 
 
 def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Sort, keep the last sample of each series and time; give source and kind of the others."""
+    if _is_in_order(samples):
+        return samples, samples.head(0).select("source", kind=pl.lit(_REPEATED[0]))
     samples = samples.select(pl.all().gather(_order(samples)))
     after = {name: pl.col(name).shift(-1) for name in samples.columns}
     again = (pl.col("series") == after["series"]) & (pl.col("time") == after["time"])
@@ -255,6 +260,13 @@ def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     if len(repeated):
         samples = samples.filter(~again.fill_null(value=False))
     return samples, repeated
+
+
+def _is_in_order(samples: pl.DataFrame) -> bool:
+    """Tell whether samples are sorted by series and time, each once, as blocks give them."""
+    series, time = (samples[name].to_numpy() for name in ("series", "time"))
+    is_next = (series[1:] == series[:-1]) & (time[1:] > time[:-1])
+    return bool((is_next | (series[1:] > series[:-1])).all())
 
 
 def _order(samples: pl.DataFrame) -> pl.Series:

@@ -1,0 +1,339 @@
+"""Blocks of Prometheus' database read directly, without a server: Prometheus, Thanos, Mimir.
+
+Format: prometheus/prometheus tsdb/docs/format/{chunks,tombstones}.md (v2.53 to v3.5); meta.json of
+Thanos holds external labels: thanos-io/thanos pkg/block/metadata/meta.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import polars as pl
+from numba import njit
+
+from capacity.errors import ExportError
+from capacity.export import Metrics
+from capacity.load import tsdb_index
+from capacity.load.gather import Selection, Source, assemble
+from capacity.load.labels import LABEL_COLUMNS, label_columns
+from capacity.load.tsdb_files import FORMAT, HEAD_FOLDERS, INDEX
+from capacity.load.tsdb_index import Index, IndexFaultError, uvarint
+from capacity.load.xor import Bytes, Floats, Integers, crc32c, decode
+
+_SEGMENT: Final = b"\x85\xbd\x40\xdd\x01"
+_TOMBSTONES: Final = b"\x01\x30\xba\x30\x01"
+_XOR: Final = 1
+_ENCODINGS: Final = {2: "native histogram", 3: "native float histogram"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Chunks of one block that were decoded: which label set, first time and samples of each."""
+
+    series: Integers
+    first: Integers
+    counts: Integers
+    times: Integers
+    values: Floats
+
+
+def read(paths: Sequence[Path], selection: Selection) -> Metrics:
+    """Read the blocks that files are of.
+
+    Parameters
+    ----------
+    paths
+        Files of blocks: an index stands for its block; write-ahead logs are named, not read.
+
+    Returns
+    -------
+    Metrics
+        Samples of all blocks; equal ones of overlapping blocks once. A chunk whose checksum is
+        wrong, or of a native histogram, is refused and told with block, segment and offset.
+    """
+    blocks = [path.parent for path in paths if path.name == INDEX]
+    sources = [Source(str(block), FORMAT) for block in blocks]
+    told: dict[tuple[tuple[str, str], ...], int] = {}
+    parts = [
+        _read_block(block, selection, source, told)
+        for block, source in zip(blocks, sources, strict=True)
+    ]
+    rows = [label_columns(dict(labels)) for labels in told]
+    series = pl.DataFrame(rows, schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
+    samples = _joined(parts)
+    sources += _not_read(paths, blocks)
+    return assemble(series, samples, sources, selection)
+
+
+def _not_read(paths: Sequence[Path], blocks: Sequence[Path]) -> list[Source]:
+    """Name what is there and not read: logs of the newest hours, and parts without an index."""
+    sources = []
+    logs = {path.parent for path in paths if path.parent.name in HEAD_FOLDERS}
+    for folder in sorted({path.parent for path in logs}):
+        source = Source(str(folder), FORMAT)
+        source.refuse(
+            "the newest hours, still in the write-ahead log, are not read; POST "
+            "/api/v1/admin/tsdb/snapshot makes blocks of them (--web.enable-admin-api)",
+            0,
+        )
+        sources.append(source)
+    segments = {path.parent.parent for path in paths if path.parent.name == "chunks"}
+    for folder in sorted(segments - set(blocks)):
+        source = Source(str(folder), FORMAT)
+        source.refuse("a block without its index; copy it again", 0)
+        sources.append(source)
+    return sources
+
+
+def _read_block(
+    block: Path, selection: Selection, source: Source, told: dict[tuple[tuple[str, str], ...], int]
+) -> _Part:
+    try:
+        index = tsdb_index.read(_bytes(block / INDEX), _wants(selection))
+        external = _external(block)
+        deleted = _tombstones(block / "tombstones")
+    except (IndexFaultError, ExportError) as error:
+        source.refuse(str(error))
+        return _nothing()
+    if index.broken:
+        source.refuse(f"{INDEX}: {index.broken} series whose checksum is wrong", index.broken)
+    numbers = np.array(
+        [told.setdefault(_key(labels, external), len(told)) for labels in index.labels], np.int64
+    )
+    index = _wanted(index, selection)
+    segments = index.places >> 32
+    parts = [
+        _segment(block, int(number), _chosen(index, segments == number), selection, source)
+        for number in np.unique(segments)
+    ]
+    part = _without(_concat(parts), index.references, deleted)
+    return replace(part, series=numbers[part.series] if len(part.series) else part.series)
+
+
+def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({**external, **labels}.items()))
+
+
+def _wants(selection: Selection) -> Callable[[str], bool] | None:
+    if selection.metrics is None:
+        return None
+    names: dict[str, bool] = {}
+
+    def wants(name: str) -> bool:
+        if name not in names:
+            told = pl.DataFrame({"metric": [name]}).select(selection.wants(pl.col("metric")))
+            names[name] = bool(told.item())
+        return names[name]
+
+    return wants
+
+
+def _bytes(path: Path) -> Bytes:
+    try:
+        if not path.stat().st_size:
+            return np.zeros(0, np.uint8)
+        return np.memmap(path, np.uint8, mode="r")
+    except OSError as error:
+        raise ExportError(f"{path.name}: cannot be read: {error.strerror}") from None
+
+
+def _external(block: Path) -> dict[str, str]:
+    """Give the external labels that Thanos writes into meta.json."""
+    try:
+        meta = orjson.loads((block / "meta.json").read_bytes())
+        labels = meta["thanos"]["labels"]
+        return {str(name): str(value) for name, value in labels.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _wanted(index: Index, selection: Selection) -> Index:
+    """Leave out chunks that end before or begin after the wanted times."""
+    is_wanted = np.ones(len(index.first), np.bool_)
+    if selection.start is not None:
+        is_wanted &= index.last >= selection.start
+    if selection.end is not None:
+        is_wanted &= index.first <= selection.end
+    return _chosen(index, is_wanted)
+
+
+def _chosen(index: Index, which: npt.NDArray[np.bool_]) -> Index:
+    return replace(
+        index, series=index.series[which], first=index.first[which], last=index.last[which],
+        places=index.places[which],
+    )  # fmt: skip
+
+
+def _segment(block: Path, number: int, index: Index, selection: Selection, source: Source) -> _Part:
+    """Decode the wanted chunks of one segment file."""
+    # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
+    path = block / "chunks" / f"{number + 1:06d}"
+    many = len(index.places)
+    try:
+        data = _bytes(path)
+    except ExportError as error:
+        source.refuse(f"chunks/{error} ({many} chunks)", many)
+        return _nothing()
+    if data[:5].tobytes() != _SEGMENT:
+        source.refuse(f"chunks/{path.name}: is no segment of chunks ({many} chunks)", many)
+        return _nothing()
+    offsets = index.places & 0xFFFFFFFF
+    begins, ends = _chunk_places(data, offsets)
+    is_good = _checked(data, begins, ends)
+    _refuse_chunks(source, path, offsets, ~is_good, "the checksum is wrong or it is cut off")
+    encodings = np.where(is_good, data[np.where(is_good, begins, 0)], 0)
+    for encoding in np.unique(encodings[is_good & (encodings != _XOR)]):
+        what = _ENCODINGS.get(int(encoding), f"unknown encoding {encoding}")
+        is_such = is_good & (encodings == encoding)
+        _refuse_chunks(source, path, offsets, is_such, f"{what}, which is not read")
+    is_good &= encodings == _XOR
+    # Behind the encoding
+    got = decode(data, begins[is_good] + 1, ends[is_good], start=selection.start, end=selection.end)
+    is_cut = np.zeros(many, np.bool_)
+    is_cut[is_good] = ~got.is_whole
+    _refuse_chunks(source, path, offsets, is_cut, "it holds fewer samples than it says")
+    series, first = index.series[is_good], index.first[is_good]
+    return _Part(series, first, got.counts, got.times, got.values)
+
+
+def _refuse_chunks(
+    source: Source, path: Path, offsets: Integers, which: npt.NDArray[np.bool_], why: str
+) -> None:
+    many = int(which.sum())
+    if many:
+        at = int(offsets[which][0])
+        told = f"chunk at {at}" if many == 1 else f"{many} chunks, the first at {at}"
+        source.refuse(f"chunks/{path.name}: {told}: {why}", many)
+
+
+def _checked(data: Bytes, begins: Integers, ends: Integers) -> npt.NDArray[np.bool_]:
+    """Tell which chunks lie in the file, and have the checksum that follows them."""
+    inside = (begins >= 0) & (ends > begins) & (ends + 4 <= len(data))
+    begins, ends = np.where(inside, begins, 0), np.where(inside, ends, 0)
+    told = np.zeros(len(begins), np.uint32)
+    for i in range(4):
+        at = np.minimum(ends + i, len(data) - 1)
+        told = (told << np.uint32(8)) | data[at].astype(np.uint32)
+    is_good: npt.NDArray[np.bool_] = inside & (crc32c(data, begins, ends) == told)
+    return is_good
+
+
+@njit(cache=True, nogil=True)
+def _chunk_places(data: Bytes, offsets: Integers) -> tuple[Integers, Integers]:  # pragma: no cover
+    """Give where encoding and data of each chunk begin and end; -1 where they lie outside."""
+    begins, ends = np.empty(len(offsets), np.int64), np.empty(len(offsets), np.int64)
+    for i in range(len(offsets)):
+        size, at = uvarint(data, offsets[i], len(data))
+        is_inside = at >= 0 and 0 <= size < len(data)
+        begins[i] = at if is_inside else -1
+        # The length leaves out the byte of the encoding
+        ends[i] = at + size + 1 if is_inside else -1
+    return begins, ends
+
+
+def _tombstones(path: Path) -> Mapping[int, list[tuple[int, int]]]:
+    """Give the deleted times of series, by their references."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return {}
+    data = np.frombuffer(raw, np.uint8)
+    end = len(raw) - 4
+    if end < 5 or raw[:5] != _TOMBSTONES:
+        raise IndexFaultError("tombstones: is no list of deleted samples")
+    if crc32c(data, np.array([5]), np.array([end]))[0] != int.from_bytes(raw[end:], "big"):
+        raise IndexFaultError("tombstones: is damaged: its checksum is wrong")
+    deleted: dict[int, list[tuple[int, int]]] = {}
+    at = 5
+    while at < end:
+        reference, at = uvarint(data, at, end)
+        times = []
+        for _ in range(2):
+            told, at = uvarint(data, at, end)
+            bits = int(told) & (1 << 64) - 1
+            times.append(bits >> 1 ^ -(bits & 1))
+        if at < 0:
+            raise IndexFaultError("tombstones: is cut off")
+        deleted.setdefault(int(reference), []).append((times[0], times[1]))
+    return deleted
+
+
+def _without(
+    part: _Part, references: Integers, deleted: Mapping[int, list[tuple[int, int]]]
+) -> _Part:
+    """Leave out samples that were deleted."""
+    if not deleted or not len(part.times):
+        return part
+    of_chunk = np.repeat(np.arange(len(part.counts)), part.counts)
+    of_series = references[part.series[of_chunk]]
+    is_kept = np.ones(len(part.times), np.bool_)
+    for reference, spans in deleted.items():
+        for first, last in spans:
+            is_kept &= (of_series != reference) | (part.times < first) | (part.times > last)
+    counts = np.bincount(of_chunk[is_kept], minlength=len(part.counts))
+    return replace(part, counts=counts, times=part.times[is_kept], values=part.values[is_kept])
+
+
+def _nothing() -> _Part:
+    none = np.zeros(0, np.int64)
+    return _Part(none, none, none, none, np.zeros(0, np.float64))
+
+
+def _concat(parts: Sequence[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]
+    parts = [_nothing(), *parts]
+    return _Part(
+        np.concatenate([p.series for p in parts]), np.concatenate([p.first for p in parts]),
+        np.concatenate([p.counts for p in parts]), np.concatenate([p.times for p in parts]),
+        np.concatenate([p.values for p in parts]),
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[_Part]) -> pl.DataFrame:
+    """Give the samples of all blocks by series and time, so that they need no sorting later."""
+    blocks = np.repeat(np.arange(len(parts)), [len(part.series) for part in parts])
+    part = _concat(parts) if parts else _nothing()
+    order = np.lexsort((part.first, part.series))
+    if (order[1:] > order[:-1]).all():
+        source, series = (
+            np.repeat(column.astype(np.uint32), part.counts) for column in (blocks, part.series)
+        )
+        columns = {"source": source, "series": series, "time": part.times, "value": part.values}
+        return pl.DataFrame(columns)
+    begins = np.cumsum(part.counts) - part.counts
+    source, series = np.empty(len(part.times), np.uint32), np.empty(len(part.times), np.uint32)
+    times, values = np.empty(len(part.times), np.int64), np.empty(len(part.times), np.float64)
+    _in_order(
+        order, begins, part.counts, blocks.astype(np.uint32), part.series.astype(np.uint32),
+        part.times, part.values, source, series, times, values,
+    )  # fmt: skip
+    return pl.DataFrame({"source": source, "series": series, "time": times, "value": values})
+
+
+@njit(cache=True, nogil=True)
+def _in_order(
+    order: Integers,
+    begins: Integers,
+    counts: Integers,
+    blocks: npt.NDArray[np.uint32],
+    numbers: npt.NDArray[np.uint32],
+    all_times: Integers,
+    all_values: Floats,
+    source: npt.NDArray[np.uint32],
+    series: npt.NDArray[np.uint32],
+    times: Integers,
+    values: Floats,
+) -> None:  # pragma: no cover
+    to = 0
+    for chunk in order:
+        for i in range(begins[chunk], begins[chunk] + counts[chunk]):
+            source[to], series[to] = blocks[chunk], numbers[chunk]
+            times[to], values[to] = all_times[i], all_values[i]
+            to += 1

@@ -1,0 +1,293 @@
+"""Index of a block of Prometheus' database: which series there are, and where their chunks lie.
+
+Format: prometheus/prometheus tsdb/docs/format/index.md (v2.53 to v3.5; versions 1 and 2 differ in
+how series name their symbols). Every length is checked against the file before it is used.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from capacity.load.xor import Bytes, Integers, crc32c
+
+MAGIC: Final = b"\xba\xaa\xd7\x00"
+_VERSIONS: Final = (1, 2)
+_TOC: Final = struct.Struct(">6QI")
+# Series begin at multiples of this in version 2; their reference is the offset divided by it
+_ALIGNED: Final = 16
+_NAME: Final = "__name__"
+
+
+class IndexFaultError(Exception):
+    """An index that cannot be read; the text says what was found and wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The wanted series of a block: references, label sets, and a row for each of their chunks.
+
+    `series` numbers the label set of each chunk; `first` and `last` are the chunk's times [ms];
+    `places` hold the segment in the upper 32 bits and the offset in it in the lower; `broken`
+    counts series whose checksum is wrong.
+    """
+
+    references: Integers
+    labels: tuple[Mapping[str, str], ...]
+    series: Integers
+    first: Integers
+    last: Integers
+    places: Integers
+    broken: int
+
+
+def read(data: Bytes, wants: Callable[[str], bool] | None) -> Index:
+    """Read the series whose metric name is wanted; all where `wants` is None.
+
+    Raises
+    ------
+    IndexFaultError
+        If the file is no index, is cut off, or its tables are broken.
+    """
+    version, toc = _head(data)
+    references = _postings(data, toc[5], wants)
+    offsets = references * (_ALIGNED if version > 1 else 1)
+    begins, ends, is_good = _entries(data, offsets)
+    references, begins, ends = references[is_good], begins[is_good], ends[is_good]
+    many_labels, many_chunks, is_read = _count(data, begins, ends)
+    references, begins, ends = references[is_read], begins[is_read], ends[is_read]
+    many_labels, many_chunks = many_labels[is_read], many_chunks[is_read]
+    symbols = np.empty(2 * int(many_labels.sum()), np.int64)
+    chunks = np.empty((3, int(many_chunks.sum())), np.int64)
+    _fill(data, begins, ends, symbols, chunks)
+    return Index(
+        references,
+        _label_sets(data, version, toc[0], symbols, many_labels),
+        np.repeat(np.arange(len(references)), many_chunks),
+        chunks[0],
+        chunks[1],
+        chunks[2],
+        len(offsets) - len(references),
+    )
+
+
+def _head(data: Bytes) -> tuple[int, tuple[int, ...]]:
+    if len(data) < 5 + _TOC.size or data[:4].tobytes() != MAGIC:
+        raise IndexFaultError("is no index of a block: its first bytes are not those of one")
+    version = int(data[4])
+    if version not in _VERSIONS:
+        raise IndexFaultError(f"is of format version {version}; known are 1 and 2")
+    end = len(data)
+    *toc, crc = _TOC.unpack(data[end - _TOC.size :].tobytes())
+    if crc32c(data, np.array([end - _TOC.size]), np.array([end - 4]))[0] != crc:
+        raise IndexFaultError("is cut off or damaged: the checksum at its end is wrong")
+    if max(toc) > end:
+        raise IndexFaultError("is damaged: its table of contents points beyond its end")
+    return version, tuple(toc)
+
+
+def _table(data: Bytes, at: int, what: str) -> tuple[int, int]:
+    """Give where a table's content begins and ends, after its length and before its checksum."""
+    if at + 4 > len(data):
+        raise IndexFaultError(f"is cut off in its {what}")
+    begin = at + 4
+    end = begin + int.from_bytes(data[at:begin].tobytes(), "big")
+    if end + 4 > len(data) or end < begin + 4:
+        raise IndexFaultError(f"is cut off in its {what}")
+    crc = int.from_bytes(data[end : end + 4].tobytes(), "big")
+    if crc32c(data, np.array([begin]), np.array([end]))[0] != crc:
+        raise IndexFaultError(f"is damaged: the checksum of its {what} is wrong")
+    return begin, end
+
+
+def _postings(data: Bytes, at: int, wants: Callable[[str], bool] | None) -> Integers:
+    """Give references of the wanted series, ascending."""
+    begin, end = _table(data, at, "table of postings")
+    many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
+    table = data[begin + 4 : end].tobytes()
+    wanted, place = [], 0
+    for _ in range(many):
+        # Two keys, name and value, and the offset of the list
+        place += 1
+        name, place = _string(table, place)
+        value, place = _string(table, place)
+        offset, place = _uvarint(table, place)
+        is_all = not name and not value
+        if is_all if wants is None else name == _NAME.encode() and wants(_text(value)):
+            wanted.append(offset)
+    lists = [_posting(data, offset) for offset in wanted]
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
+
+
+def _posting(data: Bytes, at: int) -> Integers:
+    begin, end = _table(data, at, "postings")
+    many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
+    if begin + 4 + 4 * many > end:
+        raise IndexFaultError("is damaged: a list of postings is longer than its place")
+    numbers = np.frombuffer(data[begin + 4 : begin + 4 + 4 * many].tobytes(), ">u4")
+    return numbers.astype(np.int64)
+
+
+def _string(table: bytes, at: int) -> tuple[bytes, int]:
+    size, at = _uvarint(table, at)
+    if at + size > len(table):
+        raise IndexFaultError("is damaged: a text runs beyond its table")
+    return table[at : at + size], at + size
+
+
+def _uvarint(table: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(table):
+            raise IndexFaultError("is damaged: a number runs beyond its table")
+        byte = table[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise IndexFaultError("is damaged: a number has more than 10 bytes")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _entries(data: Bytes, offsets: Integers) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
+    """Give begin and end of each series, and whether its checksum is right."""
+    begins, ends = _sized(data, offsets)
+    inside = (begins >= 0) & (ends + 4 <= len(data))
+    begins, ends = np.where(inside, begins, 0), np.where(inside, ends, 0)
+    told = np.zeros(len(offsets), np.uint32)
+    for i in range(4):
+        at = np.minimum(ends + i, len(data) - 1)
+        told = (told << np.uint32(8)) | data[at].astype(np.uint32)
+    return begins, ends, inside & (crc32c(data, begins, ends) == told)
+
+
+def _label_sets(
+    data: Bytes, version: int, at: int, symbols: Integers, many: Integers
+) -> tuple[dict[str, str], ...]:
+    begin, end = _table(data, at, "symbols")
+    used = np.unique(symbols)
+    if version == 1:
+        places = used
+    else:
+        count = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
+        if len(used) and used[-1] >= count:
+            raise IndexFaultError("is damaged: a series names a symbol that is not there")
+        places = _symbol_places(data, begin + 4, end, count)[used]
+    table = data[:end].tobytes() if len(used) else b""
+    texts = {int(n): _text(_string(table, int(p))[0]) for n, p in zip(used, places, strict=True)}
+    told = iter([texts[n] for n in symbols.tolist()])
+    return tuple({next(told): next(told) for _ in range(n)} for n in many.tolist())
+
+
+@njit(cache=True, nogil=True)
+def uvarint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
+    """Give an unsigned varint and the place after it; -1 where it is none or goes beyond `end`."""
+    value = np.uint64(0)
+    for i in range(10):
+        if at < 0 or at >= end or at >= len(data):
+            return np.int64(0), -1
+        byte = np.uint64(data[at])
+        at += 1
+        value |= (byte & np.uint64(127)) << np.uint64(7 * i)
+        if byte < np.uint64(128):
+            return np.int64(value), at
+    return np.int64(0), -1
+
+
+@njit(cache=True, nogil=True)
+def _varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
+    raw, at = uvarint(data, at, end)
+    bits = np.uint64(raw)
+    return np.int64(bits >> np.uint64(1)) ^ -np.int64(bits & np.uint64(1)), at
+
+
+@njit(cache=True, nogil=True)
+def _sized(data: Bytes, offsets: Integers) -> tuple[Integers, Integers]:  # pragma: no cover
+    begins, ends = np.empty(len(offsets), np.int64), np.empty(len(offsets), np.int64)
+    for i in range(len(offsets)):
+        size, at = uvarint(data, offsets[i], len(data))
+        begins[i] = at if 0 <= size <= len(data) else -1
+        ends[i] = at + size if 0 <= size <= len(data) else -1
+    return begins, ends
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    data: Bytes, begins: Integers, ends: Integers
+) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:  # pragma: no cover
+    """Count labels and chunks of each series, and tell whether all of them are there."""
+    labels, chunks = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
+    is_read = np.zeros(len(begins), np.bool_)
+    for i in range(len(begins)):
+        end = ends[i]
+        many, at = uvarint(data, begins[i], end)
+        if at < 0 or many < 0 or many > end - begins[i]:
+            continue
+        for _ in range(2 * many):
+            _, at = uvarint(data, at, end)
+        more, at = uvarint(data, at, end)
+        if at < 0 or more < 0 or more > end - begins[i]:
+            continue
+        for _ in range(3 * more):
+            _, at = uvarint(data, at, end)
+        if at == end:
+            labels[i], chunks[i], is_read[i] = many, more, True
+    return labels, chunks, is_read
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    data: Bytes,
+    begins: Integers,
+    ends: Integers,
+    symbols: Integers,
+    chunks: npt.NDArray[np.int64],
+) -> None:  # pragma: no cover
+    label, chunk = 0, 0
+    for i in range(len(begins)):
+        end = ends[i]
+        many, at = uvarint(data, begins[i], end)
+        for _ in range(2 * many):
+            symbols[label], at = uvarint(data, at, end)
+            label += 1
+        many, at = uvarint(data, at, end)
+        last: Any = np.int64(0)
+        place: Any = np.int64(0)
+        for k in range(many):
+            if k == 0:
+                first, at = _varint(data, at, end)
+            else:
+                gap, at = uvarint(data, at, end)
+                first = last + gap
+            length, at = uvarint(data, at, end)
+            last = first + length
+            if k == 0:
+                place, at = uvarint(data, at, end)
+            else:
+                move, at = _varint(data, at, end)
+                place += move
+            chunks[0, chunk], chunks[1, chunk], chunks[2, chunk] = first, last, place
+            chunk += 1
+
+
+@njit(cache=True, nogil=True)
+def _symbol_places(data: Bytes, begin: int, end: int, many: int) -> Integers:  # pragma: no cover
+    places = np.empty(min(many, end - begin), np.int64)
+    at = begin
+    for i in range(len(places)):
+        places[i] = at
+        size, at = uvarint(data, at, end)
+        if at < 0 or size < 0 or size > end - at:
+            at = end
+        else:
+            at += size
+    return places
