@@ -24,7 +24,7 @@ from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 from capacity.load.tsdb_files import FORMAT, HEAD_FOLDERS, INDEX
 from capacity.load.tsdb_index import Index, IndexFaultError, uvarint
-from capacity.load.xor import Bytes, Floats, Integers, crc32c, decode
+from capacity.load.xor import Bytes, Floats, Integers, crc32c, decode, parallel
 
 _SEGMENT: Final = b"\x85\xbd\x40\xdd\x01"
 _TOMBSTONES: Final = b"\x01\x30\xba\x30\x01"
@@ -308,18 +308,25 @@ def _joined(parts: Sequence[_Part]) -> pl.DataFrame:
         columns = {"source": source, "series": series, "time": part.times, "value": part.values}
         return pl.DataFrame(columns)
     begins = np.cumsum(part.counts) - part.counts
+    slots = np.concatenate([[0], np.cumsum(part.counts[order])])
     source, series = np.empty(len(part.times), np.uint32), np.empty(len(part.times), np.uint32)
     times, values = np.empty(len(part.times), np.int64), np.empty(len(part.times), np.float64)
-    _in_order(
-        order, begins, part.counts, blocks.astype(np.uint32), part.series.astype(np.uint32),
-        part.times, part.values, source, series, times, values,
-    )  # fmt: skip
+
+    def run(some: tuple[int, int]) -> None:
+        _in_order(
+            order[slice(*some)], slots[slice(*some)], begins, part.counts,
+            blocks.astype(np.uint32), part.series.astype(np.uint32), part.times, part.values,
+            source, series, times, values,
+        )  # fmt: skip
+
+    parallel(run, slots)
     return pl.DataFrame({"source": source, "series": series, "time": times, "value": values})
 
 
 @njit(cache=True, nogil=True)
 def _in_order(
     order: Integers,
+    slots: Integers,
     begins: Integers,
     counts: Integers,
     blocks: npt.NDArray[np.uint32],
@@ -331,8 +338,8 @@ def _in_order(
     times: Integers,
     values: Floats,
 ) -> None:  # pragma: no cover
-    to = 0
-    for chunk in order:
+    for k in range(len(order)):
+        chunk, to = order[k], slots[k]
         for i in range(begins[chunk], begins[chunk] + counts[chunk]):
             source[to], series[to] = blocks[chunk], numbers[chunk]
             times[to], values[to] = all_times[i], all_values[i]

@@ -9,6 +9,7 @@ value before.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -103,7 +104,7 @@ def decode(
             result.skipped[of_part], result.is_whole[of_part],
         )  # fmt: skip
 
-    _parallel(run, slots)
+    parallel(run, slots)
     return _dense(result, slots, room)
 
 
@@ -129,12 +130,15 @@ def crc32c(data: Bytes, begins: Integers, ends: Integers) -> npt.NDArray[np.uint
         of_part = slice(*part)
         _crc32c(data, begins[of_part], ends[of_part], _TABLES, sums[of_part])
 
-    _parallel(run, np.concatenate([[0], np.cumsum(ends - begins)]))
+    parallel(run, np.concatenate([[0], np.cumsum(ends - begins)]))
     return sums
 
 
-def _parallel(run: Any, work: Integers) -> None:
-    """Run parts of about equal work, one a thread; `work` is cumulative."""
+def parallel(run: Callable[[tuple[int, int]], None], work: Integers) -> None:
+    """Run parts (first, beyond the last) of about equal work, one a thread.
+
+    `work` is cumulative, from 0 on: one number more than there are things to do.
+    """
     many = len(work) - 1
     if many < _FEW:
         run((0, many))

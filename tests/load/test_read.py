@@ -236,7 +236,8 @@ def test_any_bytes_in_any_file_are_read_or_one_error(
 
 
 def test_readers_are_one_literal_that_can_be_read() -> None:
-    assert list(READERS) == ["tables", "parquet", "prometheus-json", "exposition", "csv"]
+    formats = ["tables", "tsdb-block", "parquet", "prometheus-json", "exposition", "csv"]
+    assert list(READERS) == formats
 
 
 def test_recorded_folders_are_read_without_refusals(shared: Path) -> None:
