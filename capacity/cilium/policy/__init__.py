@@ -1,0 +1,183 @@
+"""Policies resolved into the entries of each endpoint's policy map, as Cilium resolves them.
+
+In here: labels, selectors, the kinds of policies, filters, the insertion rules of the versions.
+Not in here: reading files (load/), what to do about full maps (recommend).
+
+Limitation: read_inventory does not yet keep service accounts, named ports, DNS answers, CIDR groups
+and the selectors of services. What it does not tell counts as empty: policies that use these make
+other entries here than in the agent; all others are resolved as told.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from capacity.cilium.policy import rows
+from capacity.cilium.policy.adapter import Options, cluster_state
+from capacity.cilium.policy.engine import Cluster, prepare
+from capacity.cilium.policy.versions import WILDCARD_ROWS, semantics
+from capacity.inventory import Inventory
+
+__all__ = ["conflicts", "contributions", "count", "resolve", "ready", "statuses"]
+
+
+def ready(inventory: Inventory, *, version: str, options: Options | None = None) -> Cluster:
+    """Read the policies of an inventory and group its endpoints: what the others start from.
+
+    Parameters
+    ----------
+    inventory
+        Pods, namespaces, policies and what policies refer to.
+    version
+        Cilium version, as "1.16".
+    options
+        Agent flags, as ``{"enable-ipv6": "true"}``, which override those of the inventory;
+        ``endpoints`` names those to resolve, ``wildcard-rows`` (1 or 5) the rows of an entry for
+        anyone in 1.20.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    given = options or {}
+    chosen = {WILDCARD_ROWS: str(given[WILDCARD_ROWS])} if WILDCARD_ROWS in given else {}
+    return prepare(cluster_state(inventory, options), semantics(version, chosen))
+
+
+def resolve(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:
+    """List the entries of every endpoint's policy map, in the steady state.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        Table policy_entries: one row per entry, by endpoint.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+
+    Notes
+    -----
+    Endpoints are all pods, the host and the health endpoint. Every peer is taken as known to the
+    node, every proxy as running.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy, b095517e625e (1.17-dev); pull request 35449 for 1.17 and later.
+
+    Examples
+    --------
+    >>> resolve(Inventory(), version="1.16").filter(pl.col("endpoint") == "reserved:health").height
+    3
+    """
+    return rows.entries(ready(inventory, version=version, options=options))
+
+
+def count(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:
+    """Count the entries of every endpoint's policy map without listing them.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        Table policy_counts: endpoint, identity, ingress, egress, allow, deny, redirect, total.
+        Counts are null for an endpoint of `conflicts`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+
+    Examples
+    --------
+    >>> count(Inventory(), version="1.16").select("endpoint", "total").rows()
+    [('reserved:host', 2), ('reserved:health', 3)]
+    """
+    return rows.counts(ready(inventory, version=version, options=options))
+
+
+def contributions(
+    inventory: Inventory, *, version: str, options: Options | None = None
+) -> pl.DataFrame:
+    """Count what each policy makes at each endpoint.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        Table policy_contributions: endpoint, direction, policy, entries, alone.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    return rows.contributions(ready(inventory, version=version, options=options))
+
+
+def statuses(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:
+    """List what becomes of each policy.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        kind, namespace, policy, status, rules (those of the agent), error. Status is ok; rejected,
+        with the agent's reason; decode-error; skipped-requires-derivative (toGroups); ignored-kind;
+        unsupported-kind (AdminNetworkPolicy and its relatives). Only ok ones make entries.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    return rows.statuses(ready(inventory, version=version, options=options))
+
+
+def conflicts(
+    inventory: Inventory, *, version: str, options: Options | None = None
+) -> pl.DataFrame:
+    """List endpoints whose policies Cilium cannot merge: endpoint, direction, reason.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    return rows.conflicts(ready(inventory, version=version, options=options))

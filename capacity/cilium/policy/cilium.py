@@ -1,0 +1,322 @@
+"""CiliumNetworkPolicy and its clusterwide form into rules, checked as the agent checks them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from capacity.cilium.policy import cidrs, selectors
+from capacity.cilium.policy.checks import (
+    ENTITIES,
+    Refused,
+    check_cidr,
+    check_cidr_rule,
+    check_icmp,
+    check_name,
+    check_nodes,
+    check_port_rule,
+    check_rule,
+    check_selector,
+)  # fmt: skip
+from capacity.cilium.policy.filters import icmp_rule, port_rule
+from capacity.cilium.policy.labels import CLUSTER, K8S, NAMESPACE, RESERVED, Prefix
+from capacity.cilium.policy.rules import Rule, Traffic
+from capacity.cilium.policy.selectors import WILDCARD, NameSelector, Selector, reserved
+from capacity.cilium.policy.services import cidr_rules_of_services
+from capacity.cilium.policy.state import AgentOptions, ClusterState, PolicyObject
+
+KINDS: Final = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+_DIRECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
+# cilium/cilium pkg/policy/api/entity.go, InitEntities, b095517e625e
+_CLUSTER_ENTITIES: Final = (
+    "host", "remote-node", "init", "ingress", "health", "unmanaged", "kube-apiserver",
+)  # fmt: skip
+_LIST_MEMBERS: Final = (
+    "Endpoints", "Nodes", "Requires", "CIDR", "CIDRSet", "Entities", "Groups", "Services",
+    "FQDNs", "Ports",
+)  # fmt: skip
+
+
+def read(policy: PolicyObject, state: ClusterState) -> tuple[Rule, ...]:
+    """Read a policy into its rules.
+
+    Raises
+    ------
+    Refused
+        If the agent refuses it, with the agent's reason.
+    TypeError
+        If a part has another type than the API's.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/k8s/apis/cilium.io/v2/cnp_types.go, Parse, b095517e625e.
+    """
+    kind = KINDS[0] if policy.namespace else KINDS[1]
+    if not policy.name:
+        raise Refused(f"{kind} must have name")
+    if not policy.specs:
+        raise Refused(f"Invalid {kind} spec(s): empty policy")
+    are_groups = any(_group_refs(spec) for spec in policy.specs)
+    rules = []
+    for n, spec in enumerate(policy.specs):
+        where = "specs" if n < len(policy.is_plural) and policy.is_plural[n] else "spec"
+        translated = _translated(_decoded(spec), state, are_groups=are_groups)
+        try:
+            rules.append(_rule(policy, translated, state.options))
+        except Refused as refused:
+            raise Refused(f"Invalid {kind} {where}: {refused}") from None
+    return tuple(rules)
+
+
+def _decoded(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check the types of the lists that rules consist of, before anything reads them."""
+    if not isinstance(spec, Mapping):
+        raise TypeError("spec is no object")
+    for direction in _DIRECTIONS:
+        for rule in _list(spec, direction):
+            if not isinstance(rule, Mapping):
+                raise TypeError(f"{direction} has a rule that is no object")
+            prefix = "from" if direction.startswith("in") else "to"
+            for member in _LIST_MEMBERS:
+                _list(rule, f"{prefix}{member}")
+            for ports in [*_list(rule, "toPorts"), *_list(rule, "icmps")]:
+                _list(ports, "ports")
+                _list(ports, "fields")
+    return spec
+
+
+def _list(told: Mapping[str, Any], key: str) -> list[Any]:
+    value = told.get(key)
+    if value is not None and not isinstance(value, list):
+        raise TypeError(f"{key} is {type(value).__name__}, wanted a list")
+    return value or []
+
+
+def _group_refs(spec: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(one, Mapping) and not one.get("cidr") and "cidrGroupRef" in one
+        for direction in _DIRECTIONS
+        for rule in spec.get(direction) or []
+        for key in ("fromCIDRSet", "toCIDRSet")
+        for one in rule.get(key) or []
+    )
+
+
+def _translated(
+    spec: Mapping[str, Any], state: ClusterState, *, are_groups: bool
+) -> Mapping[str, Any]:
+    """Replace CIDR groups and services by their CIDRs, as the watcher does before parsing.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy/k8s/cilium_cidr_group.go and service.go, b095517e625e.
+    """
+    changed = dict(spec)
+    for direction in _DIRECTIONS:
+        key = "fromCIDRSet" if direction.startswith("in") else "toCIDRSet"
+        rules = []
+        for told in spec.get(direction) or []:
+            rule = dict(told)
+            if are_groups:
+                # Empty where there was none: such a rule then selects nobody, in Cilium too
+                rule[key] = _without_groups(rule.get(key) or [], state)
+            if direction == "egress" and rule.get("toServices"):
+                rule[key] = [*(rule.get(key) or []), *cidr_rules_of_services(rule, state)] or None
+            rules.append(rule)
+        if direction in spec:
+            changed[direction] = rules
+    return changed
+
+
+def _without_groups(rules: Sequence[Any], state: ClusterState) -> list[Any]:
+    kept = [one for one in rules if not one.get("cidrGroupRef")]
+    for one in rules:
+        if one.get("cidrGroupRef"):
+            group = state.cidr_groups.get(one["cidrGroupRef"], ())
+            kept += [{"cidr": cidr, "except": one.get("except") or []} for cidr in group]
+    return kept
+
+
+def _rule(policy: PolicyObject, spec: Mapping[str, Any], options: AgentOptions) -> Rule:
+    subject, node = spec.get("endpointSelector"), spec.get("nodeSelector")
+    if subject is None and node is None:
+        raise Refused("rule must have one of EndpointSelector or NodeSelector")
+    if subject is not None and node is not None:
+        raise Refused("rule cannot have both EndpointSelector and NodeSelector")
+    is_node = subject is None
+    selector = selectors.parse(node if subject is None else subject)  # type: ignore[arg-type]
+    check_selector(selector)
+    reader = _Reader(policy.namespace, selector, is_node, options)
+    directions = {name: [reader.traffic(one, name) for one in spec.get(name) or []]
+                  for name in ("ingress", "egress", "ingressDeny", "egressDeny")}  # fmt: skip
+    if is_node and policy.namespace:
+        raise Refused("rule cannot have NodeSelector")
+    ingress = (*directions["ingress"], *directions["ingressDeny"])
+    egress = (*directions["egress"], *directions["egressDeny"])
+    if policy.namespace and not is_node:
+        selector = selectors.with_label(selector, f"{K8S}.{NAMESPACE}", policy.namespace)
+    denies = spec.get("enableDefaultDeny") or {}
+    return Rule(
+        policy.title,
+        selector,
+        is_node,
+        ingress,
+        egress,
+        bool(ingress) if denies.get("ingress") is None else bool(denies["ingress"]),
+        bool(egress) if denies.get("egress") is None else bool(denies["egress"]),
+        policy.namespace,
+    )
+
+
+class _Reader:
+    """Reads the rules of one spec; holds what they share."""
+
+    def __init__(
+        self, namespace: str, subject: Selector, is_node: bool, options: AgentOptions
+    ) -> None:
+        self.namespace = namespace
+        self.is_node = is_node
+        self.options = options
+        self.is_init = f"{RESERVED}.init" in set(subject.keys())
+
+    def traffic(self, told: Mapping[str, Any], direction: str) -> Traffic:
+        """Read one rule of one direction; denials are taken unchecked, as the agent does."""
+        is_deny, is_ingress = direction.endswith("Deny"), direction.startswith("in")
+        word = "from" if is_ingress else "to"
+        if not is_deny:
+            check_rule(told, self.options, is_ingress=is_ingress, is_node=self.is_node)
+        peers = self._peers(told, f"{word}Endpoints", is_deny=is_deny)
+        requires = self._peers(told, f"{word}Requires", is_deny=is_deny)
+        if not is_deny:
+            for one in _list(told, "toPorts"):
+                check_port_rule(one, is_ingress=is_ingress)
+            for one in _list(told, "icmps"):
+                check_icmp(one)
+        nodes = self._nodes(told, f"{word}Nodes", is_deny=is_deny)
+        others, prefixes = self._others(told, word, is_deny=is_deny)
+        names = [] if is_ingress or is_deny else self._names(told)
+        if names:
+            others = [*(others or []), selectors.NONE]
+        if not is_deny:
+            check_nodes(told, self.options)
+        return Traffic(
+            is_deny,
+            peers,
+            nodes,
+            None if others is None else tuple(others),
+            tuple(names),
+            requires or (),
+            tuple(
+                port_rule(one, self.namespace, is_deny=is_deny) for one in _list(told, "toPorts")
+            ),
+            tuple(icmp_rule(one) for one in _list(told, "icmps")),
+            None if is_deny else (told.get("authentication") or {}).get("mode"),
+            tuple(prefixes),
+        )
+
+    def _peers(
+        self, told: Mapping[str, Any], key: str, *, is_deny: bool
+    ) -> tuple[Selector, ...] | None:
+        if told.get(key) is None:
+            return ()
+        found = [selectors.parse(one) for one in _list(told, key)]
+        if not is_deny:
+            for one in found:
+                check_selector(one)
+        is_peer = key.endswith("Endpoints")
+        within = [
+            selectors.in_namespace(one, self.namespace, is_peer=is_peer, is_init=self.is_init)
+            for one in found
+        ]
+        return tuple(within) or None
+
+    def _nodes(
+        self, told: Mapping[str, Any], key: str, *, is_deny: bool
+    ) -> tuple[Selector, ...] | None:
+        if told.get(key) is None:
+            return ()
+        found = tuple(selectors.parse(one) for one in _list(told, key))
+        if not is_deny:
+            for one in found:
+                check_selector(one)
+        return found or None
+
+    def _others(
+        self, told: Mapping[str, Any], word: str, *, is_deny: bool
+    ) -> tuple[list[Selector] | None, list[Prefix]]:
+        """CIDRs and entities; None where one of the lists is given and empty."""
+        cidr, cidr_set, entities = (
+            told.get(f"{word}{name}") for name in ("CIDR", "CIDRSet", "Entities")
+        )
+        plain = _prefixes(cidr or [], is_deny=is_deny)
+        ranges = []
+        for one in cidr_set or []:
+            ranges += _remainder(one, is_deny=is_deny)
+        found = [one for entity in entities or [] for one in self._entity(entity, is_deny=is_deny)]
+        if [] in (cidr, cidr_set, entities):
+            return None, [*plain, *ranges]
+        of = {"ipv4": self.options.ipv4, "ipv6": self.options.ipv6}
+        found += [*cidrs.selectors(plain, **of), *cidrs.selectors(ranges, **of)]
+        return found, [*plain, *ranges]
+
+    def _entity(self, entity: Any, *, is_deny: bool) -> list[Selector]:
+        if entity not in ENTITIES:
+            if is_deny:
+                return []
+            raise Refused(f"unsupported entity: {entity}")
+        if entity == "all":
+            return [WILDCARD]
+        if entity == "world":
+            return [reserved(name) for name in ("world", "world-ipv4", "world-ipv6")]
+        if entity == "cluster":
+            own = Selector(((f"{K8S}.{CLUSTER}", self.options.cluster_name),))
+            return [*(reserved(name) for name in _CLUSTER_ENTITIES), own]
+        return [reserved(entity)]
+
+    def _names(self, told: Mapping[str, Any]) -> list[NameSelector]:
+        found = []
+        for one in _list(told, "toFQDNs"):
+            check_name(one)
+            found.append(NameSelector(one.get("matchName") or "", one.get("matchPattern") or ""))
+        return found
+
+
+def _prefixes(told: Sequence[Any], *, is_deny: bool) -> list[Prefix]:
+    found = []
+    for one in told:
+        try:
+            found.append(check_cidr(one))
+        except Refused:
+            # Denials are not checked: what is no CIDR selects nothing there
+            if not is_deny:
+                raise
+    return found
+
+
+def _remainder(told: Mapping[str, Any], *, is_deny: bool) -> list[Prefix]:
+    try:
+        prefix, holes = check_cidr_rule(str(told.get("cidr") or ""), told.get("except") or [])
+    except Refused:
+        if is_deny:
+            return []
+        raise
+    return cidrs.without(prefix, holes)
+
+
+def pattern_of(selector: NameSelector) -> re.Pattern[str]:
+    """Regular expression that DNS names without their last dot must match.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/fqdn/matchpattern/matchpattern.go, b095517e625e.
+
+    Examples
+    --------
+    >>> bool(pattern_of(NameSelector(pattern="*.example.com")).match("a.example.com"))
+    True
+    """
+    if not selector.name and selector.pattern == "*":
+        return re.compile(r"([-a-zA-Z0-9_]+\.)*[-a-zA-Z0-9_]+\Z|\Z")
+    text = (selector.name or selector.pattern).strip().lower().rstrip(".")
+    return re.compile(re.escape(text).replace(r"\*", "[-a-zA-Z0-9_]*") + r"\Z")
