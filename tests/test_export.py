@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from capacity import export as exports
 from capacity.errors import SchemaError
-from capacity.export import Metrics, build, concat, without_secrets
+from capacity.export import Metrics, build, concat, is_in_order, without_secrets
 from capacity.tables import SAMPLES, TABLES, check, data_dictionary
 
 
@@ -25,6 +29,52 @@ def test_joining_an_export_with_itself_changes_nothing(export: Callable[..., Met
     twice = concat([one, one])
     assert twice.samples.equals(one.samples)
     assert twice.series.equals(one.series)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 9)), max_size=8
+        ),
+        max_size=4,
+    )
+)  # fmt: skip
+def test_of_parts_that_disagree_the_last_one_wins(told: list[list[tuple[str, int, int]]]) -> None:
+    parts = []
+    for rows in told:
+        names = sorted({name for name, *_ in rows}, reverse=True)
+        keys = [names.index(name) for name, *_ in rows]
+        labels = [{"__name__": name} for name in names]
+        times, values = [row[1] for row in rows], [float(row[2]) for row in rows]
+        parts.append(build(labels, keys, times, values, cluster="c"))
+    joined = concat(parts)
+    # What one part tells twice is kept as it is where there is nothing to join
+    if len(parts) != 1:
+        wanted = {(name, time): float(value) for rows in told for name, time, value in rows}
+        rows = joined.samples.join(joined.series, on="series").select("metric", "time", "value")
+        assert {
+            (metric, round(time.timestamp() * 1000)): value for metric, time, value in rows.rows()
+        } == wanted
+        assert len(rows) == len(wanted)
+        assert is_in_order(joined.samples)
+
+
+def test_parts_whose_series_keys_have_holes_are_joined(export: Callable[..., Metrics]) -> None:
+    both = export(({"__name__": "a"}, [(0, 1.0)]), ({"__name__": "b"}, [(0, 2.0)]))
+    second = Metrics(both.series[1:], both.samples[1:], both.sources)
+    joined = concat([second, both])
+    assert joined.series["metric"].to_list() == ["b", "a"]
+    assert joined.samples["value"].to_list() == [2.0, 1.0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=9), st.integers(1, 4))
+def test_samples_are_in_order_when_each_is_above_the_one_before(
+    rows: list[tuple[int, int]], width: int
+) -> None:
+    frame = pl.DataFrame(rows, schema={"series": pl.UInt32, "time": pl.Int64}, orient="row")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exports, "_SLICE", width)
+        assert is_in_order(frame) == all(a < b for a, b in itertools.pairwise(rows))
 
 
 def test_nan_is_no_sample(export: Callable[..., Metrics]) -> None:

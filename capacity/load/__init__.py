@@ -15,7 +15,7 @@ import polars as pl
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics, concat, source_row
-from capacity.load import exposition, prom_json, tabular, tsdb_files
+from capacity.load import cilium_metrics, exposition, prom_json, tabular, tsdb_dump, tsdb_files
 from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
@@ -58,6 +58,13 @@ READERS: Final[Mapping[str, Reader]] = {
     prom_json.FORMAT: Reader(
         lambda _, begins: prom_json.is_answer(begins), lambda paths, s: [prom_json.read(paths, s)]
     ),
+    cilium_metrics.FORMAT: Reader(
+        lambda _, begins: cilium_metrics.is_mine(begins),
+        lambda paths, s: [cilium_metrics.read(paths, s)],
+    ),
+    tsdb_dump.FORMAT: Reader(
+        lambda _, begins: tsdb_dump.is_dump(begins), lambda paths, s: [tsdb_dump.read(paths, s)]
+    ),
     exposition.FORMAT: Reader(
         lambda _, begins: exposition.is_exposition(begins),
         lambda paths, s: [exposition.read(paths, s)],
@@ -72,7 +79,7 @@ _OTHER_ENDINGS: Final = (
 _OTHER_NAMES: Final = ("LICENSE", "NOTICE", "OWNERS", "CODEOWNERS", "Makefile", "Dockerfile")
 _WANTED: Final = (
     "wanted is a Prometheus or OpenMetrics scrape, an answer of the Prometheus API (JSON), "
-    "blocks of Prometheus, CSV or Parquet"
+    "blocks of Prometheus, a dump of promtool, cilium-dbg metrics list, CSV or Parquet"
 )
 
 

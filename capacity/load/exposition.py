@@ -1,92 +1,95 @@
-"""Prometheus text format 0.0.4 and OpenMetrics 1.0 scrapes: one file, or thousands over time.
+"""Text in lines: Prometheus 0.0.4 and OpenMetrics 1.0 scrapes; one file, or thousands over time.
 
 Files are read a block at a time, many small ones together and large ones in parts; a label set is
-parsed once, however many files repeat it.
+parsed once, however many lines and files repeat it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from capacity.errors import ExportError
 from capacity.export import Metrics
-from capacity.load.files import pieces
-from capacity.load.gather import FIRST_MILLISECOND, Selection, Source, assemble
-from capacity.load.labels import LABEL_COLUMNS, label_frame
-from capacity.load.lines import is_sample, split
+from capacity.load.files import PACKED
+from capacity.load.gather import FIRST_MILLISECOND, TOLD_FAULTS, Selection, Source, assemble
+from capacity.load.labels import LABEL_COLUMNS
+from capacity.load.line_blocks import THREADS, Block, ahead, blocks
+from capacity.load.lines import TEXT, Dialect, ExactLines, Lines, Samples, is_sample
 
-FORMAT: Final = "exposition"
-# Text that is split at once, by as many threads as there are cores, up to this many. [byte], [1]
-BLOCK: Final = 8 << 20
-_THREADS: Final = min(4, os.cpu_count() or 1)
+FORMAT: Final = TEXT.format
+# Below, loading compiled code takes longer than reading without it. [byte]
+SMALL: Final = 4 << 20
+# A packed scrape unpacked is about that much larger
+_PACKING: Final = 10
 # A gauge with the Unix time of the newest event of each source: the scrape is no older.
 # cilium/cilium pkg/metrics/metrics.go, EventTS
-_EVENT_TIME: Final = "cilium_event_ts"
+EVENT_TIME: Final = "cilium_event_ts"
 _HEAD: Final = re.compile(rb"^[ \t]*# (?:HELP|TYPE|EOF)\b", re.MULTILINE)
 _STAMP: Final = re.compile(
     r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[T_ -](\d\d)[-:_.]?(\d\d)[-:_.]?(\d\d)(?:[.,](\d{1,9}))?"
     r"(Z|[+-]\d\d:?\d\d)?(?!\d)"
 )
 _EPOCH: Final = re.compile(r"(?<!\d)(1\d{9}(?:\d{3})?)(?!\d)")
-_NOTHING: Final = pl.DataFrame(
-    schema={"source": pl.UInt32, "text": pl.UInt32, "value": pl.Float64, "stamp": pl.Float64}
-)
 _NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-_UNTOLD: Final = pl.DataFrame(schema=dict.fromkeys(("good", "wanted", "event"), pl.Boolean))
+# What a line may be that is no sample: Prometheus prints native histograms so
+_HISTOGRAM: Final = re.compile(r"\} ?\{count:")
+# Marks of a series' text
+_GOOD, _WANTED, _EVENT = 1, 2, 4
+_SAMPLE: Final = {
+    "source": pl.UInt32, "series": pl.UInt32, "time": pl.Int64, "value": pl.Float64
+}  # fmt: skip
 
-_Refused = list[tuple[int, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Whole lines of one file: which file, number of the first line, how many, bytes."""
-
-    source: int
-    line: int
-    lines: int
-    data: bytes
+_Marks = npt.NDArray[np.uint8]
+# Labels of new texts, and their marks
+_New = tuple[pl.DataFrame, _Marks]
 
 
 @dataclass(slots=True)
 class _Scrape:
-    """What tells the time of one file: its last bytes, and its newest event in seconds."""
+    """One file so far: lines, and what tells its time: last bytes, newest event in seconds."""
 
+    lines: int = 0
     end: bytes = b""
     event: float | None = None
 
 
 @dataclass(slots=True)
 class _Known:
-    """Distinct series texts so far, numbered; `told` says by number what each of them is."""
+    """Labels of the distinct series' texts so far, and by number what each is (marks above)."""
 
-    numbers: dict[str, int] = field(default_factory=dict)
     labels: list[pl.DataFrame] = field(default_factory=lambda: [_NO_LABELS])
-    told: pl.DataFrame = field(default_factory=lambda: _UNTOLD)
+    marks: _Marks = field(default_factory=lambda: np.empty(0, np.uint8))
+    count: int = 0
+    has_events: bool = False
+
+    def add(self, labels: pl.DataFrame, marks: _Marks) -> None:
+        """Learn the labels of the next texts."""
+        if self.count + len(marks) > len(self.marks):
+            self.marks = np.resize(self.marks, 2 * (self.count + len(marks)))
+        self.marks[self.count : self.count + len(marks)] = marks
+        self.count += len(marks)
+        self.has_events |= bool((marks & _EVENT).any())
+        self.labels.append(labels)
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    """A parsed block: rows (line, text as index into `texts`, value, stamp) and refused lines.
+class _Part:
+    """Wanted samples of a block; `stamps` as written, NaN where there is none."""
 
-    `labels` are those of the texts that were new when it was parsed, at the indexes `new`.
-    """
-
-    rows: pl.DataFrame
-    texts: list[str]
-    new: list[int]
-    labels: pl.DataFrame
-    refused: _Refused
+    sources: npt.NDArray[np.uint32]
+    texts: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float64]
+    stamps: npt.NDArray[np.float64]
 
 
 def is_exposition(beginning: bytes) -> bool:
@@ -103,16 +106,18 @@ def is_exposition(beginning: bytes) -> bool:
     return 2 * sum(told) > len(told)
 
 
-def read(paths: Sequence[Path], selection: Selection) -> Metrics:
+def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -> Metrics:
     """Read scrapes, each as one moment unless its samples carry times.
 
     Parameters
     ----------
     paths
-        Files, plain, gzip'd or zstd'd.
+        Files, plain or packed.
     selection
         Wanted metrics and times. Series ``X_created`` of a counter, histogram or summary X are
         left out: they say when a series began, not how much there is of anything.
+    dialect
+        How series are written.
 
     Returns
     -------
@@ -121,31 +126,94 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
 
     Notes
     -----
-    Memory: about 12 times BLOCK a core, 28 byte a wanted sample (twice that while they are
-    sorted), and each distinct series once (about 1 kB); the size of the files does not matter.
+    Memory: about 10 times BLOCK a core; 24 byte a wanted sample, and 20 more while they are put in
+    order; each distinct series once as text and once as labels. The size of the files does not
+    matter.
     """
-    sources = [Source(str(path), FORMAT) for path in paths]
+    sources = [Source(str(path), dialect.format) for path in paths]
     scrapes = [_Scrape() for _ in paths]
     needs_events = any(_time_in(path.name) is None for path in paths)
     known = _Known()
-    parts = [_NOTHING]
-    for block, told in _ahead(_blocks(paths, sources), known):
-        for piece in block:
-            scrapes[piece.source].end = piece.data[-16:]
-        text = _learned(known, told, selection).gather(told.rows["text"])
-        rows = told.rows.with_columns(text=text)
-        is_good = known.told["good"].gather(text)
-        bad = told.rows.filter(~is_good).select("line", "text").iter_rows()
-        _refuse([*told.refused, *((line, told.texts[at]) for line, at in bad)], block, sources)
-        rows = _sourced(rows.filter(is_good), block)
-        for source, newest in _events(rows, known) if needs_events else ():
-            scrapes[source].event = max(scrapes[source].event or newest, newest)
-        wanted = known.told["wanted"].gather(rows["text"])
-        parts.append(rows.filter(wanted).select(_NOTHING.columns))
-    samples = _with_times(pl.concat(parts), paths, sources, scrapes)
-    del parts
-    known.numbers.clear()
-    return _assembled(samples, known, sources, selection)
+    parts: list[_Part] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for block, data, samples, labels in _told(paths, sources, dialect, selection, pool):
+            if labels is not None:
+                known.add(*labels)
+            marks = known.marks[samples.texts]
+            refused = [samples.refused, samples.places[marks & _GOOD == 0]]
+            _refuse(np.sort(np.concatenate(refused)), block, data, sources, scrapes)
+            owners = block.owners(samples.places)
+            if needs_events and known.has_events:
+                _note_events(samples, owners, marks, scrapes)
+            for piece, lines in zip(block.pieces, block.lines, strict=True):
+                scrapes[piece.source].lines += lines
+                scrapes[piece.source].end = piece.data[-16:]
+            part = _Part(owners, samples.texts, samples.values, samples.stamps)
+            parts.append(_kept(part, marks & _WANTED != 0))
+    return _assembled(parts, known, paths, sources, scrapes, selection, dialect)
+
+
+def _lines(paths: Sequence[Path], dialect: Dialect) -> Lines:
+    """Choose how lines are read: compiled where that is there already, or pays."""
+    compiled = "capacity.load.scan"
+    if compiled not in sys.modules and sum(_size(path) for path in paths) < SMALL:
+        return ExactLines(dialect)
+    from capacity.load.scan import CompiledLines
+
+    return CompiledLines(dialect)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size * (_PACKING if path.suffix in PACKED else 1)
+    except OSError:
+        return 0
+
+
+def _told(
+    paths: Sequence[Path],
+    sources: Sequence[Source],
+    dialect: Dialect,
+    selection: Selection,
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[Block, bytes, Samples, _New | None]]:
+    """Give the samples of each block, and the labels of texts that were not known before it.
+
+    Blocks are read, and labels parsed, while others are used; texts are numbered in order.
+    """
+    lines = _lines(paths, dialect)
+
+    def parsed(block: Block) -> tuple[Block, bytes, Any]:
+        data = block.counted()
+        return block, data, lines.parse(data, sum(block.lines))
+
+    def learned() -> Iterator[tuple[Block, bytes, Samples, Callable[[], pl.DataFrame] | None]]:
+        for block, data, told in ahead(blocks(paths, sources), parsed, pool):
+            first = lines.count
+            samples = lines.learn(data, told)
+            yield block, data, samples, lines.labels(first) if lines.count > first else None
+
+    def labeled(
+        given: tuple[Block, bytes, Samples, Callable[[], pl.DataFrame] | None],
+    ) -> tuple[Block, bytes, Samples, _New | None]:
+        block, data, samples, job = given
+        if job is None:
+            return block, data, samples, None
+        labels = job()
+        return block, data, samples, (labels, _marked(labels, selection))
+
+    return ahead(learned(), labeled, pool)
+
+
+def _marked(labels: pl.DataFrame, selection: Selection) -> _Marks:
+    """Tell what each series is."""
+    metric = pl.col("metric")
+    flags = (metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME))
+    marks = zip(flags, (_GOOD, _WANTED, _EVENT), strict=True)
+    told = labels.select(
+        pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
+    )
+    return told.to_series().to_numpy()
 
 
 def scrape_time(path: Path, event: float | None) -> tuple[int, str | None]:
@@ -177,8 +245,9 @@ def scrape_time(path: Path, event: float | None) -> tuple[int, str | None]:
     named = _time_in(path.name)
     if named is not None:
         return named, None
-    if event is not None:
-        return round(event * 1000), f"time taken from the newest {_EVENT_TIME}"
+    # Anything beyond is no time in seconds
+    if event is not None and abs(event) < FIRST_MILLISECOND:
+        return round(event * 1000), f"time taken from the newest {EVENT_TIME}"
     return path.stat().st_mtime_ns // 1_000_000, "time taken from file modification time"
 
 
@@ -196,144 +265,133 @@ def _time_in(name: str) -> int | None:
     return None
 
 
-def _blocks(paths: Sequence[Path], sources: Sequence[Source]) -> Iterator[list[_Piece]]:
-    """Give the files' lines in blocks: many small files together, a large one in parts."""
-    block: list[_Piece] = []
-    size = 0
-    for index, path in enumerate(paths):
-        line = 1
-        try:
-            for data in pieces(path, BLOCK):
-                count = data.count(b"\n")
-                block.append(_Piece(index, line, count, data))
-                line, size = line + count, size + len(data)
-                if size >= BLOCK:
-                    yield block
-                    block, size = [], 0
-        except ExportError as error:
-            sources[index].refuse(str(error).removeprefix(f"{path}: "))
-    if block:
-        yield block
-
-
-def _ahead(blocks: Iterator[list[_Piece]], known: _Known) -> Iterator[tuple[list[_Piece], _Block]]:
-    """Parse blocks, the next ones while the last one is used; never more than one a thread."""
-    waiting: deque[tuple[list[_Piece], Future[_Block]]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for block in blocks:
-            waiting.append((block, pool.submit(_parsed, block, known)))
-            if len(waiting) > _THREADS:
-                first, told = waiting.popleft()
-                yield first, told.result()
-        for first, told in waiting:
-            yield first, told.result()
-
-
-def _parsed(block: Sequence[_Piece], known: _Known) -> _Block:
-    """Parse a block; what is known is only looked at, for other blocks are parsed meanwhile."""
-    rows, refused = split(b"".join(piece.data for piece in block))
-    heads = rows["head"]
-    distinct = heads.unique(maintain_order=True)
-    texts = distinct.to_list()
-    new = [at for at, text in enumerate(texts) if text not in known.numbers]
-    labels = label_frame(distinct.gather(new) if len(new) < len(texts) else distinct)
-    numbers = pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
-    if len(texts) < len(heads):
-        by_text = pl.DataFrame({"head": distinct, "text": numbers})
-        joined = heads.to_frame("head").join(by_text, on="head", how="left", maintain_order="left")
-        numbers = joined["text"]
-    return _Block(rows.select("line", "value", "stamp", text=numbers), texts, new, labels, refused)
-
-
-def _refuse(refused: _Refused, block: Sequence[_Piece], sources: Sequence[Source]) -> None:
-    """Count lines of a block that are refused, with file and line."""
-    pieces_left, before = iter(block), 0
-    piece = next(pieces_left)
-    for number, text in sorted(refused):
-        while number - before >= piece.lines:
-            before += piece.lines
-            piece = next(pieces_left)
-        source = sources[piece.source]
-        source.refuse(
-            f"{source.name}:{piece.line + number - before}: {text[:80]!r} is no sample; "
-            'wanted is name{label="value"} number [time]'
-        )
-
-
-def _learned(known: _Known, block: _Block, selection: Selection) -> pl.Series:
-    """Learn the texts of a block, and give their numbers."""
-    first, numbers = len(known.numbers), known.numbers
-    told = [numbers.setdefault(text, len(numbers)) for text in block.texts]
-    is_new = pl.Series([told[at] >= first for at in block.new], dtype=pl.Boolean)
-    # Blocks that were parsed at the same time may have the same new texts
-    labels = block.labels if is_new.all() else block.labels.filter(is_new)
-    metric = pl.col("metric")
-    flags = labels.select(
-        good=metric.is_not_null(),
-        wanted=selection.wants(metric),
-        event=metric.eq_missing(_EVENT_TIME),
-    )
-    known.labels.append(labels)
-    known.told = pl.concat([known.told, flags], rechunk=True)
-    return pl.Series(told, dtype=pl.UInt32)
-
-
-def _sourced(rows: pl.DataFrame, block: Sequence[_Piece]) -> pl.DataFrame:
-    """Give each sample its file."""
-    first = np.cumsum([0, *(piece.lines for piece in block)])
-    owner = np.array([piece.source for piece in block], np.uint32)
-    at = np.searchsorted(first, rows["line"].to_numpy(), side="right") - 1
-    return rows.with_columns(source=pl.Series(owner[at], dtype=pl.UInt32))
-
-
-def _events(rows: pl.DataFrame, known: _Known) -> Iterator[tuple[int, float]]:
-    """Give the newest cilium_event_ts of each source that has one."""
-    if known.told["event"].any():
-        events = rows.filter(known.told["event"].gather(rows["text"]), pl.col("value").is_finite())
-        yield from events.group_by("source").agg(pl.col("value").max()).iter_rows()
-
-
-def _with_times(
-    samples: pl.DataFrame,
-    paths: Sequence[Path],
+def _refuse(
+    places: npt.NDArray[np.int64],
+    block: Block,
+    data: bytes,
     sources: Sequence[Source],
     scrapes: Sequence[_Scrape],
-) -> pl.DataFrame:
-    """Give each sample its time [ms]: OpenMetrics counts seconds, 0.0.4 milliseconds."""
-    bare = samples.filter(pl.col("stamp").is_null())["source"].unique()
-    moments = [0] * len(paths)
-    for index in bare:
-        moments[index], note = scrape_time(paths[index], scrapes[index].event)
-        if note:
-            sources[index].notes.append(note)
-    is_open = pl.Series([s.end.rstrip().endswith(b"# EOF") for s in scrapes], dtype=pl.Boolean)
-    stamp = pl.col("stamp")
-    # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
-    in_seconds = pl.Series(is_open.gather(samples["source"])) | (
-        samples["stamp"].abs() < FIRST_MILLISECOND
-    )
-    told = pl.when(in_seconds).then(stamp * 1000).otherwise(stamp)
-    moment = pl.Series(moments, dtype=pl.Int64).gather(samples["source"])
-    return samples.select(
-        "source",
-        "text",
-        "value",
-        time=pl.coalesce(told.round().cast(pl.Int64, strict=False), moment),
-    )
+) -> None:
+    """Count the lines that begin at these places as refused; tell the first ones of a file."""
+    at = np.searchsorted(block.starts, places, side="right") - 1
+    for index, first, count in zip(*np.unique(at, return_index=True, return_counts=True)):  # noqa: B905
+        piece = block.pieces[index]
+        source = sources[piece.source]
+        told = places[first : first + count][: TOLD_FAULTS - len(source.faults)].tolist()
+        for place in told:
+            line = scrapes[piece.source].lines + data.count(b"\n", block.starts[index], place) + 1
+            text = data[place : data.index(b"\n", place)].decode("utf-8", "replace").strip()
+            source.refuse(f"{source.name}:{line}: {text[:80]!r} {_fault(text)}")
+        source.refused += int(count) - len(told)
+
+
+def _fault(text: str) -> str:
+    if _HISTOGRAM.search(text):
+        return "is a sample of a native histogram, which is not read; wanted are classic ones"
+    return 'is no sample; wanted is name{label="value"} number [time]'
+
+
+def _note_events(
+    samples: Samples,
+    owners: npt.NDArray[np.uint32],
+    marks: _Marks,
+    scrapes: Sequence[_Scrape],
+) -> None:
+    """Note the newest cilium_event_ts of each file."""
+    is_event = (marks & _EVENT != 0) & np.isfinite(samples.values)
+    for owner, value in zip(
+        owners[is_event].tolist(), samples.values[is_event].tolist(), strict=True
+    ):
+        scrape = scrapes[owner]
+        scrape.event = value if scrape.event is None else max(scrape.event, value)
 
 
 def _assembled(
-    samples: pl.DataFrame, known: _Known, sources: Sequence[Source], selection: Selection
+    parts: list[_Part],
+    known: _Known,
+    paths: Sequence[Path],
+    sources: Sequence[Source],
+    scrapes: Sequence[_Scrape],
+    selection: Selection,
+    dialect: Dialect,
 ) -> Metrics:
     series = pl.concat(known.labels)
-    base = series["metric"].str.strip_suffix("_created")
-    names = series["metric"].unique()
-    began = series["metric"].str.ends_with("_created") & (
-        (base + "_total").is_in(names.implode()) | (base + "_count").is_in(names.implode())
+    moments = _moments(parts, paths, sources, scrapes)
+    # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
+    seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
+    seconds_below[[s.end.rstrip().endswith(b"# EOF") for s in scrapes]] = np.inf
+    left_out = np.zeros(len(paths), np.int64)
+    if (is_created := _created(series)) is not None:
+        for i, part in enumerate(parts):
+            is_out = is_created[part.texts]
+            left_out += np.bincount(part.sources[is_out], minlength=len(paths))
+            parts[i] = _kept(part, ~is_out)
+    for source, count in zip(sources, left_out.tolist(), strict=True):
+        if count:
+            source.notes.append(f"{count} series X_created left out")
+    # No name for the samples here: assemble frees them before it copies the last time
+    return assemble(series, _timed(parts, seconds_below, moments), sources, selection)
+
+
+def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
+    """Tell which series say when another one began; None if there is none."""
+    metric = pl.col("metric")
+    names = series.select(metric.unique()).to_series()
+    base = names.str.strip_suffix("_created")
+    began = names.filter(
+        names.str.ends_with("_created")
+        & ((base + "_total").is_in(names.implode()) | (base + "_count").is_in(names.implode()))
     )
-    if began.any():
-        left_out = began.fill_null(value=False).gather(samples["text"])
-        for source, count in samples.filter(left_out)["source"].value_counts().iter_rows():
-            sources[source].notes.append(f"{count} series X_created left out")
-        samples = samples.filter(~left_out)
-    return assemble(series, samples.rename({"text": "series"}), sources, selection)
+    if began.is_empty():
+        return None
+    is_created = metric.is_in(began.implode()).fill_null(value=False)
+    return series.select(is_created).to_series().to_numpy()
+
+
+def _moments(
+    parts: Sequence[_Part],
+    paths: Sequence[Path],
+    sources: Sequence[Source],
+    scrapes: Sequence[_Scrape],
+) -> npt.NDArray[np.int64]:
+    """Give the time of each file that has samples without one, in milliseconds."""
+    is_bare = np.zeros(len(paths), np.bool_)
+    for part in parts:
+        is_bare[part.sources[np.isnan(part.stamps)]] = True
+    moments = np.zeros(len(paths), np.int64)
+    for index in np.flatnonzero(is_bare).tolist():
+        moments[index], note = scrape_time(paths[index], scrapes[index].event)
+        if note:
+            sources[index].notes.append(note)
+    return moments
+
+
+def _timed(
+    parts: list[_Part], seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
+) -> pl.DataFrame:
+    """Give all samples with their times; the parts are taken out of the list."""
+    frames = [pl.DataFrame(schema=_SAMPLE)]
+    parts.reverse()
+    while parts:
+        frames.append(_with_times(parts.pop(), seconds_below, moments))
+    return pl.concat(frames)
+
+
+def _with_times(
+    part: _Part, seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
+) -> pl.DataFrame:
+    """Give samples their times [ms]: OpenMetrics counts seconds, 0.0.4 milliseconds."""
+    stamps = part.stamps
+    in_seconds = np.abs(stamps) < seconds_below[part.sources]
+    is_bare = np.isnan(stamps)
+    told = np.where(in_seconds, stamps * 1000, stamps)
+    times = np.floor(np.where(is_bare, 0, told) + 0.5).astype(np.int64)
+    times[is_bare] = moments[part.sources[is_bare]]
+    columns = (part.sources, part.texts, times, part.values)
+    return pl.DataFrame(dict(zip(_SAMPLE, columns, strict=True)), schema=_SAMPLE)
+
+
+def _kept(part: _Part, is_kept: npt.NDArray[np.bool_]) -> _Part:
+    return _Part(
+        part.sources[is_kept], part.texts[is_kept], part.values[is_kept], part.stamps[is_kept]
+    )

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from capacity.errors import SettingsError
-from capacity.export import Metrics, without_secrets
+from capacity.export import Metrics, is_in_order, without_secrets
 from capacity.tables import SAMPLES, SERIES, SOURCES, TIME, check
 from capacity.units import parse_duration
 
 # Epochs: no export is older than 1973-03-03, which is 1e11 in ms; nor newer than year 5138 in s.
 FIRST_MILLISECOND: Final = 100_000_000_000
 # Faults of one source that are told in full; the rest is counted.
-_TOLD_FAULTS: Final = 3
+TOLD_FAULTS: Final = 3
 # cilium/cilium pkg/defaults/defaults.go, ClusterName
 _CLUSTER: Final = "default"
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
@@ -31,7 +32,12 @@ NOTHING_WANTED: Final = "no sample of wanted metrics and times"
 # How a sample that is told again relates to the one that is kept
 _REPEATED: Final = ("same", "other", "elsewhere")
 
+# Samples from which on compiled code pays, which takes half a second to load
+LARGE: Final = 200_000
+
 Instant = dt.datetime | int | float | str
+# Series, samples, and by source: wanted ones, numbers, and each kind of repeated ones
+_Ordered = tuple[pl.DataFrame, pl.DataFrame, list[list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Source:
     def refuse(self, fault: str, count: int = 1) -> None:
         """Say why records are not used, and count them; 0 where none could be made out."""
         self.refused += count
-        if len(self.faults) < _TOLD_FAULTS:
+        if len(self.faults) < TOLD_FAULTS:
             self.faults.append(fault)
 
 
@@ -198,22 +204,91 @@ def assemble(
     series = series.with_columns(
         pl.col("cluster").fill_null(selection.cluster), pl.col("labels").fill_null("{}")
     )
-    samples = samples.filter(selection.holds(pl.col("time")))
-    seen = samples["source"]
-    if samples["value"].is_nan().any():
-        samples = samples.filter(pl.col("value").is_not_nan())
-    numbers = samples["source"]
-    series, samples = _unique_series(series, samples)
-    samples, repeated = _unique_samples(samples)
-    columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in _REPEATED)]
-    counts = [_per_source(column, len(sources)) for column in columns]
+    if samples["time"].null_count():
+        samples = samples.filter(pl.col("time").is_not_null())
+    if len(samples) < LARGE:
+        series, samples, counts = _ordered(series, samples, len(sources), selection)
+    else:
+        told = [samples]
+        # The only name left: what is read is freed before it is copied once more
+        del samples
+        series, samples, counts = _ordered_large(series, told, len(sources), selection)
     rows = [_row(source, *told) for source, *told in zip(sources, *counts, strict=True)]
-    samples = samples.select("series", pl.col("time").cast(TIME), "value")
     return Metrics(
         check(series, SERIES),
         check(samples, SAMPLES),
         check(pl.DataFrame(rows, schema=SOURCES.schema), SOURCES),
     )
+
+
+def _ordered(
+    series: pl.DataFrame, samples: pl.DataFrame, sources: int, selection: Selection
+) -> _Ordered:
+    samples = samples.filter(selection.holds(pl.col("time")))
+    seen = samples["source"]
+    samples = samples.filter(pl.col("value").is_not_nan())
+    numbers = samples["source"]
+    series, samples = _unique_series(series, samples)
+    samples, repeated = _unique_samples(samples)
+    columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in _REPEATED)]
+    counts = [_per_source(column, sources) for column in columns]
+    return series, samples.select("series", pl.col("time").cast(TIME), "value"), counts
+
+
+def _ordered_large(
+    series: pl.DataFrame, told: list[pl.DataFrame], sources: int, selection: Selection
+) -> _Ordered:
+    """Do the same, compiled; `told` holds the samples and is emptied."""
+    from capacity.load import order
+
+    same = _same(series)
+    start = order.FIRST if selection.start is None else selection.start
+    end = order.LAST if selection.end is None else selection.end
+    chunks = _chunks(told[0])
+    tally = order.tally(chunks, same, sources, start, end)
+    repeated: npt.NDArray[Any] = np.zeros((3, sources), np.int64)
+    is_kept = tally.counts > 0
+    if tally.is_whole and tally.is_sorted:
+        # In order already, as blocks give them: nothing is moved
+        samples = told.pop().select("series", "time", "value")
+        if not is_kept.all():
+            new = (np.cumsum(is_kept) - 1).astype(np.uint32)[same]
+            keys = new[samples["series"].to_numpy()]
+            samples = samples.with_columns(series=pl.Series(keys))
+    else:
+        times, values, counts, repeated = order.placed(chunks, same, tally, start, end)
+        del chunks
+        told.clear()
+        columns = {"time": pl.Series(times)}
+        del times
+        columns["value"] = pl.Series(values)
+        del values
+        keys = np.repeat(np.arange(is_kept.sum(), dtype=np.uint32), counts[is_kept])
+        samples = pl.DataFrame({"series": pl.Series(keys), **columns})
+    series = _keyed(series if is_kept.all() else series.filter(pl.Series(is_kept)))
+    told_counts = [row.tolist() for row in (tally.seen, tally.numbers, *repeated)]
+    return series, samples.with_columns(pl.col("time").cast(TIME)), told_counts
+
+
+def _chunks(samples: pl.DataFrame) -> list[tuple[Any, ...]]:
+    """Give the parts of samples that lie in one piece, as arrays of source, series, time, value."""
+    names = ("source", "series", "time", "value")
+    lengths = {tuple(map(len, samples[name].get_chunks())) for name in names}
+    if len(lengths) > 1:
+        samples = samples.rechunk()
+    parts = [[chunk.to_numpy() for chunk in samples[name].get_chunks()] for name in names]
+    return list(zip(*parts, strict=True))
+
+
+def _same(series: pl.DataFrame) -> npt.NDArray[np.uint32]:
+    """Give for each row the first one with the same labels."""
+    same = np.arange(len(series), dtype=np.uint32)
+    # Equal label sets have equal hashes: only rows whose hash comes twice need to be compared
+    is_again = series.select(_LABELS).hash_rows().is_duplicated()
+    if is_again.any():
+        twice = series.with_row_index().filter(is_again)
+        same[is_again.to_numpy()] = twice.select(pl.col("index").min().over(_LABELS)).to_series()
+    return same
 
 
 def _per_source(column: pl.Series, sources: int) -> list[int]:
@@ -224,20 +299,13 @@ def _unique_series(
     series: pl.DataFrame, samples: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give series that have samples, each label set once, with dense keys; samples follow."""
-    keys = samples["series"].to_numpy()
+    keys = _same(series)[samples["series"].to_numpy()]
     is_kept = np.zeros(len(series), bool)
     is_kept[keys] = True
-    first = np.arange(len(series))
-    # Equal label sets have equal hashes: only rows whose hash comes twice need to be compared
-    is_again = series.select(_LABELS).hash_rows().is_duplicated() & pl.Series(is_kept)
-    if is_again.any():
-        twice = series.with_row_index().filter(is_again)
-        first[is_again.to_numpy()] = twice.select(pl.col("index").min().over(_LABELS)).to_series()
-        is_kept &= first == np.arange(len(series))
     if is_kept.all():
         return _keyed(series), samples
     new = (np.cumsum(is_kept) - 1).astype(np.uint32)
-    samples = samples.with_columns(series=pl.Series(new[first[keys]]))
+    samples = samples.with_columns(series=pl.Series(new[keys]))
     return _keyed(series.filter(pl.Series(is_kept))), samples
 
 
@@ -247,7 +315,7 @@ def _keyed(series: pl.DataFrame) -> pl.DataFrame:
 
 def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Sort, keep the last sample of each series and time; give source and kind of the others."""
-    if _is_in_order(samples):
+    if is_in_order(samples):
         return samples, samples.head(0).select("source", kind=pl.lit(_REPEATED[0]))
     samples = samples.select(pl.all().gather(_order(samples)))
     after = {name: pl.col(name).shift(-1) for name in samples.columns}
@@ -260,13 +328,6 @@ def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     if len(repeated):
         samples = samples.filter(~again.fill_null(value=False))
     return samples, repeated
-
-
-def _is_in_order(samples: pl.DataFrame) -> bool:
-    """Tell whether samples are sorted by series and time, each once, as blocks give them."""
-    series, time = (samples[name].to_numpy() for name in ("series", "time"))
-    is_next = (series[1:] == series[:-1]) & (time[1:] > time[:-1])
-    return bool((is_next | (series[1:] > series[:-1])).all())
 
 
 def _order(samples: pl.DataFrame) -> pl.Series:

@@ -1,33 +1,87 @@
-"""Text of scrapes to columns: line, series as text, value, time. Nothing of files or labels.
+"""Lines of text to samples by the exact grammar, one at a time: for few, and for those not plain.
 
-A block of text is split by numpy and polars at once; lines that are not plain go through an exact
-grammar, one by one. Both give the same (tests/load/test_exposition.py).
 Formats: prometheus/docs content/docs/instrumenting/exposition_formats.md, prometheus/OpenMetrics.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-_Array = np.ndarray[Any, Any]
-ROW: Final = {"line": pl.UInt32, "head": pl.String, "value": pl.Float64, "stamp": pl.Float64}
-_NEWLINE, _SPACE, _TAB, _BRACE, _SIGN, _OPEN, _QUOTE, _ESCAPE = b'\n \t}#{"\\'
+from capacity.load.labels import label_frame, parse_labels
+
+Integers = npt.NDArray[np.int64]
+
+# No time is written beyond that: in seconds it is later than the sun, in ms the year 318857
+LATEST: Final = 1e16
 _DECIMAL: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:inity)?|[nN][aA][nN]))"
+_NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN]))"
 _BODY: Final = r'\{(?:[^"{}\\]|"(?:[^"\\]|\\.)*")*\}'
 _LINE: Final = re.compile(
     rf"(?P<head>[a-zA-Z_:][a-zA-Z0-9_:]*\s*{_BODY}\s*|{_BODY}\s*|[a-zA-Z_:][a-zA-Z0-9_:]*\s+)"
     rf"(?P<value>{_NUMBER})(?:\s+(?P<stamp>{_DECIMAL}))?(?:\s+#\s*\{{.*)?",
     re.ASCII,
 )
-# Of a split line: an exemplar stands in the last ones
-_COLUMNS: Final = (b"head", b"value", b"stamp", b"more", b"rest")
-# Bytes that are marked at once: arrays of this many stay in the cache, which halves the time
-_SLICE: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between formats of lines.
+
+    `parse` gives the labels of a series' text, None where it is none; `knows_more` tells that it
+    knows escapes beside those of quote, backslash and line end; `is_in_ms` that all times are in
+    milliseconds.
+    """
+
+    format: str = "exposition"
+    parse: Callable[[str], Mapping[str, str] | None] = parse_labels
+    knows_more: bool = False
+    is_in_ms: bool = False
+
+
+TEXT: Final = Dialect()
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples of a block, in order of lines; `stamps` as they are written, NaN where none is.
+
+    `places` are bytes in the block where a sample's line begins, `texts` numbers of distinct
+    series' texts; `refused` are places of lines that are neither sample nor comment.
+    """
+
+    places: Integers
+    texts: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float64]
+    stamps: npt.NDArray[np.float64]
+    refused: Integers
+
+
+class Lines(Protocol):
+    """A way to read blocks of lines; blocks are learnt in their order, `count` texts so far."""
+
+    @property
+    def count(self) -> int:
+        """How many texts are known."""
+
+    def parse(self, data: bytes, lines: int) -> Any:
+        """Read a block of so many lines, each with its end; blocks may be read in parallel."""
+
+    def learn(self, data: bytes, parsed: Any) -> Samples:
+        """Give the samples of a block that was read, with the numbers of their texts."""
+
+    def labels(self, first: int) -> Callable[[], pl.DataFrame]:
+        """Give what parses the labels of the texts from number `first` on; null if no series."""
+
+
+# Series as text, value, time as it is written
+Sample = tuple[str, float, float]
 
 
 def is_sample(line: str) -> bool:
@@ -36,144 +90,60 @@ def is_sample(line: str) -> bool:
     return found is not None and not found["head"].rstrip().endswith(":")
 
 
-def split(data: bytes) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    r"""Split text into samples.
-
-    Parameters
-    ----------
-    data
-        Whole lines, the last one with its line end.
-
-    Returns
-    -------
-    DataFrame
-        line (from 0), head (the series as text, not yet parsed), value, and stamp as it is
-        written, null where there is none; in order of lines.
-    list
-        Number and text of lines that are neither sample nor comment.
+def parse_line(line: bytes) -> Sample | str:
+    r"""Read one line: a sample; or what it says otherwise, "" if nothing.
 
     Examples
     --------
-    >>> split(b'# TYPE up gauge\nup{a="b"} 1 1795477137000\nno\n')[0].rows()
-    [(1, 'up{a="b"}', 1.0, 1795477137000.0)]
+    >>> parse_line(b'up{a="b"} 1 1795477137000\n')
+    ('up{a="b"}', 1.0, 1795477137000.0)
+    >>> parse_line(b"# TYPE up gauge"), parse_line(b"no")
+    ('', 'no')
     """
-    lines = data.count(b"\n")
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b" \n")
-    free = (byte for byte in range(1, 32) if byte not in b"\t\n\r" and bytes([byte]) not in data)
-    separator = next(free, None)
-    rows, odd = pl.DataFrame(schema=ROW), np.arange(lines)
-    if separator is not None:
-        rows, odd = _columns(_marked(data, separator), chr(separator), lines)
-    if len(odd) == 0:
-        return rows, []
-    exact, refused = _exactly(data, odd)
-    return pl.concat([rows, exact]).sort("line"), refused
+    text = line.decode("utf-8", "replace").strip(" \t\r\n")
+    if text.startswith("#"):
+        return ""
+    found = _LINE.fullmatch(text)
+    if found is None:
+        return text
+    stamp = np.nan if found["stamp"] is None else float(found["stamp"])
+    return text if abs(stamp) >= LATEST else (found["head"].strip(), float(found["value"]), stamp)
 
 
-def _marked(data: bytes, separator: int) -> bytes:
-    """Put a separator in place of the spaces behind each series, so that a CSV reader splits it."""
-    header = bytes([separator]).join(_COLUMNS) + b"\n"
-    text = np.empty(len(header) + len(data), np.uint8)
-    text[: len(header)] = np.frombuffer(header, np.uint8)
-    body = text[len(header) :]
-    body[:] = np.frombuffer(data, np.uint8)
-    has_exemplars = b" # {" in data
-    start = 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + _SLICE) + 1 or data.index(b"\n", start) + 1
-        _mark(body[start:end], separator, has_exemplars=has_exemplars)
-        start = end
-    return text.tobytes()
+@dataclass(slots=True)
+class ExactLines:
+    """Reads lines by the grammar alone: needs no compiler, and tells what is right."""
 
+    dialect: Dialect = TEXT
+    numbers: dict[str, int] = field(default_factory=dict)
 
-def _mark(text: _Array, separator: int, *, has_exemplars: bool) -> None:
-    """Mark in place: a series ends at the last brace of its line, or at the first space.
+    @property
+    def count(self) -> int:
+        """How many texts are known."""
+        return len(self.numbers)
 
-    Exemplars have braces of their own. Lines of which only the grammar can tell stay whole.
-    """
-    ends = np.flatnonzero(text == _NEWLINE)
-    starts = np.empty_like(ends)
-    starts[0], starts[1:] = 0, ends[:-1] + 1
-    spaces = np.flatnonzero((text == _SPACE) | (text == _TAB))
-    heads = starts
-    braces = np.flatnonzero(text == _BRACE)
-    stops = _before_exemplars(text, starts, ends) if has_exemplars else ends
-    if len(braces):
-        last = np.searchsorted(braces, stops) - 1
-        heads = np.maximum(np.where(last >= 0, braces[np.maximum(last, 0)], -1), starts)
-    heads[stops < starts] = len(text)
-    text[spaces[spaces > heads[np.searchsorted(ends, spaces)]]] = separator
+    def parse(self, data: bytes, lines: int) -> list[tuple[int, Sample | str]]:  # noqa: ARG002
+        """Read each line; what says nothing is left out."""
+        told, at = [], 0
+        for line in data.split(b"\n")[:-1]:
+            if one := parse_line(line):
+                told.append((at, one))
+            at += len(line) + 1
+        return told
 
+    def learn(self, data: bytes, parsed: list[tuple[int, Sample | str]]) -> Samples:  # noqa: ARG002
+        """Give each text its number."""
+        good = [(at, one) for at, one in parsed if not isinstance(one, str)]
+        texts = [self.numbers.setdefault(text, len(self.numbers)) for _, (text, _, _) in good]
+        return Samples(
+            np.array([at for at, _ in good], np.int64),
+            np.array(texts, np.uint32),
+            np.array([value for _, (_, value, _) in good], np.float64),
+            np.array([stamp for _, (_, _, stamp) in good], np.float64),
+            np.array([at for at, one in parsed if isinstance(one, str)], np.int64),
+        )
 
-def _before_exemplars(text: _Array, starts: _Array, ends: _Array) -> _Array:
-    """Give for each line where it ends or its exemplar begins; -1 where only the grammar can tell.
-
-    A number sign behind an even number of quotes is outside of label values, unless quotes are
-    escaped.
-    """
-    signs = np.flatnonzero(text == _SIGN)
-    signs = signs[(signs > 0) & (signs + 2 < len(text))]
-    is_begin = (text[signs - 1] == _SPACE) & (text[signs + 1] == _SPACE)
-    signs = signs[is_begin & (text[signs + 2] == _OPEN)]
-    line = np.searchsorted(ends, signs)
-    quotes = np.flatnonzero(text == _QUOTE)
-    inside = (np.searchsorted(quotes, signs) - np.searchsorted(quotes, starts[line])) % 2 == 1
-    stops = ends.copy()
-    np.minimum.at(stops, line[~inside], signs[~inside])
-    escaped = np.searchsorted(ends, np.flatnonzero(text == _ESCAPE))
-    stops[np.intersect1d(escaped, line)] = -1
-    return stops
-
-
-def _columns(marked: bytes, separator: str, lines: int) -> tuple[pl.DataFrame, _Array]:
-    """Give the plain samples, and the numbers of lines that are neither that nor a comment."""
-    texts = ("head", "stamp", "more", "rest")
-    frame = pl.read_csv(
-        marked,
-        separator=separator,
-        quote_char=None,
-        schema_overrides={"value": pl.Float64, **dict.fromkeys(texts, pl.String)},
-        encoding="utf8-lossy",
-        ignore_errors=True,
-        truncate_ragged_lines=True,
-    )
-    if frame.height != lines:
-        # Rows no longer tell lines: the grammar reads them all
-        return pl.DataFrame(schema=ROW), np.arange(lines)
-    head, stamp, more, rest = (pl.col(name) for name in texts)
-    frame = frame.with_row_index("line").with_columns(number=stamp.cast(pl.Float64, strict=False))
-    is_bare = (stamp.is_null() & more.is_null() & rest.is_null()) | (
-        (stamp == "#") & more.str.starts_with("{")
-    )
-    is_exemplar = (more == "#") & rest.str.starts_with("{")
-    is_stamped = pl.col("number").is_finite() & ((more.is_null() & rest.is_null()) | is_exemplar)
-    is_good = (
-        head.is_not_null()
-        & pl.col("value").is_not_null()
-        & (is_bare | is_stamped)
-        & ~head.str.starts_with("#")
-        & ~head.str.starts_with(" ")
-        & ~head.str.starts_with("\t")
-    ).fill_null(value=False)
-    is_nothing = (head.is_null() & pl.col("value").is_null()) | head.str.starts_with("#")
-    kept = frame.filter(is_good).select("line", "head", "value", stamp="number")
-    odd = frame.filter(~is_good & ~is_nothing.fill_null(value=False))["line"]
-    return kept, odd.to_numpy()
-
-
-def _exactly(data: bytes, numbers: _Array) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    """Parse single lines by the grammar; those that do not fit are refused."""
-    lines = data.split(b"\n")
-    rows, refused = [], []
-    for number in numbers.tolist():
-        text = lines[number].decode("utf-8", "replace").strip(" \t\r")
-        if not text or text.startswith("#"):
-            continue
-        found = _LINE.fullmatch(text)
-        if found is None:
-            refused.append((number, text))
-            continue
-        stamp = found["stamp"]
-        rows.append((number, found["head"].strip(), float(found["value"]), stamp and float(stamp)))
-    return pl.DataFrame(rows, schema=ROW, orient="row"), refused
+    def labels(self, first: int) -> Callable[[], pl.DataFrame]:
+        """Parse labels one by one."""
+        texts = list(self.numbers)[first:]
+        return lambda: label_frame(texts, self.dialect.parse)

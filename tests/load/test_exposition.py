@@ -7,7 +7,9 @@ import itertools
 import json
 import math
 import os
+import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +24,23 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from capacity.export import Metrics
-from capacity.load import exposition, lines
+from capacity.load import exposition, line_blocks
 from capacity.load.gather import Selection
+from capacity.load.lines import ExactLines
+from capacity.load.scan import CompiledLines
 
 Put = Callable[[str, str | bytes], Path]
 ALL = Selection()
+WAYS: dict[str, type[ExactLines] | type[CompiledLines]] = {
+    "exact": ExactLines, "compiled": CompiledLines,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, params=list(WAYS))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test holds for both ways to read lines."""
+    monkeypatch.setattr(exposition, "_lines", lambda _, dialect: WAYS[request.param](dialect))
+    return str(request.param)
 
 
 def told(metrics: Metrics) -> list[tuple[str, int | None, float]]:
@@ -77,6 +91,13 @@ def test_without_a_time_in_the_name_the_newest_event_tells(put: Put) -> None:
     made = exposition.read([path], Selection(("up",)))
     assert made.samples["time"].dt.epoch("ms").to_list() == [1795477150314]
     assert made.sources["reason"].to_list() == ["time taken from the newest cilium_event_ts"]
+
+
+def test_an_event_that_is_no_time_tells_nothing(put: Put) -> None:
+    path = put("m00.prom", "cilium_event_ts 1e300\nup 1\n")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    made = exposition.read([path], ALL)
+    assert made.samples["time"].dt.epoch("s").unique().to_list() == [1_700_000_000]
 
 
 def test_without_events_the_file_modification_time_tells(put: Put) -> None:
@@ -210,7 +231,7 @@ def test_files_in_several_blocks_read_as_in_one(put: Put, monkeypatch: pytest.Mo
     texts = ["".join(f'm{i}{{a="{j}"}} {i + j}\n' for j in range(40)) for i in range(9)]
     paths = [put(f"{1_795_477_137 + i}.prom", text) for i, text in enumerate(texts)]
     whole = told(exposition.read(paths, ALL))
-    monkeypatch.setattr(exposition, "BLOCK", 100)
+    monkeypatch.setattr(line_blocks, "BLOCK", 100)
     assert told(exposition.read(paths, ALL)) == whole
     assert len(whole) == 9 * 40
 
@@ -224,6 +245,45 @@ def test_packed_scrapes_are_unpacked_and_one_that_is_cut_off_gives_what_it_holds
     assert 0 < made.sources["kept"][1] < 5_000
     assert "cannot be unpacked to its end" in made.sources["reason"][1]
     assert made.sources["refused"][1] >= 1
+
+
+def test_of_a_packed_scrape_that_is_cut_off_the_last_line_is_no_sample(put: Put) -> None:
+    text = b'up{a="1"} 1\nup{a="2"} 12345678901234567890\n'
+    for size in range(len(text) - 20, len(text) - 1):
+        packed = zlib.compressobj(wbits=31)
+        data = packed.compress(text[:size]) + packed.flush(zlib.Z_SYNC_FLUSH)
+        made = exposition.read([put("1.prom.gz", data)], ALL)
+        assert made.samples["value"].to_list() == [1.0]
+        assert "its last line is left out" in made.sources["reason"][0]
+
+
+@pytest.mark.parametrize("end", range(1, 13))
+def test_a_line_that_is_cut_and_no_sample_is_refused(put: Put, end: int) -> None:
+    made = exposition.read([put("1.prom", "up 1\n" + 'down{a="b"} 2'[:end])], ALL)
+    assert made.sources.row(0)[2:5] == (2, 1, 1)
+
+
+def test_an_empty_scrape_holds_nothing_wanted(put: Put) -> None:
+    made = exposition.read([put("1.prom", ""), put("2.prom", "\n# TYPE up gauge\n\n")], ALL)
+    assert made.sources["read"].to_list() == [0, 0]
+    assert made.samples.is_empty()
+    assert set(made.sources["reason"]) == {"no sample of wanted metrics and times"}
+
+
+def test_small_inputs_need_no_compiler_and_large_ones_take_it(
+    put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = put("1.prom", "up 1\n"), put("2.prom", "up 1\n" * 1_000_000)
+    code = (
+        "import sys; from pathlib import Path; from capacity.load import exposition as e\n"
+        "from capacity.load.gather import Selection\n"
+        "e.read([Path(sys.argv[1])], Selection()); print('numba' in sys.modules)"
+    )
+    for path, is_compiled in ((small, False), (large, True)):
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        assert out.stdout.strip() == str(is_compiled)
 
 
 def test_zstd_is_read_where_its_package_is_there(put: Put) -> None:
@@ -359,20 +419,17 @@ TOKENS = (
 @given(st.lists(st.sampled_from(TOKENS), max_size=150).map("".join))
 def test_the_quick_way_reads_a_line_as_the_grammar_does(put: Put, text: str) -> None:
     path = put("1795477000.prom", text)
-    quick = exposition.read([path], ALL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "_columns", every_line_by_the_grammar)
-        exact = exposition.read([path], ALL)
+    quick, exact = (read_by(way, path) for way in ("compiled", "exact"))
     assert told(quick) == told(exact)
     assert (
         quick.sources.select("read", "kept").rows() == exact.sources.select("read", "kept").rows()
     )
 
 
-def every_line_by_the_grammar(
-    marked: bytes, separator: str, many: int
-) -> tuple[pl.DataFrame, object]:
-    return pl.DataFrame(schema=lines.ROW), pl.Series(range(many)).to_numpy()
+def read_by(way: str, path: Path) -> Metrics:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exposition, "_lines", lambda _, dialect: WAYS[way](dialect))
+        return exposition.read([path], ALL)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

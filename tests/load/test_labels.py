@@ -1,21 +1,33 @@
-"""Series as text: the quick way for many and the exact one for one say the same."""
+"""Series as text: the compiled way for many and the exact one for one say the same."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capacity.load.label_scan import columns
 from capacity.load.labels import LABEL_COLUMNS, label_columns, label_frame, parse_labels
+from capacity.load.scan import CompiledLines
+from capacity.load.tsdb_dump import DIALECT
 
 NOTHING = dict.fromkeys(LABEL_COLUMNS)
 PIECES = (
     "up", "{", "}", '"', "=", ",", " ", "\\", "a", "b", 'a="1"', 'node="n"', 'b=""', '""', "\x02",
-    "\x03", '__name__="up"', '"quoted.name"', "é", "\n", "1",
+    "\x03", '__name__="up"', '"quoted.name"', "é", "\n", "1", '\\"', "\\n", "\\x", ':', '"a"="2"',
+    'le="x y"', '"é"="1"', 'cluster="c\\\\"', 'z="\\t"', "\ud7ff", 'node=""',
 )  # fmt: skip
+
+
+def many(texts: list[bytes], knows_more: bool = False) -> pl.DataFrame:
+    ends = np.cumsum([0, *map(len, texts)])
+    parse = DIALECT.parse if knows_more else parse_labels
+    return columns(b"".join(texts), ends, parse, knows_more=knows_more)
 
 
 def one(text: str) -> dict[str, str | None]:
@@ -27,8 +39,38 @@ def one(text: str) -> dict[str, str | None]:
 @example(['{x="{a="",y="}'])
 @example(["up{a=\x03}"])
 @example(['up{a="1",a="2"}'])
+@example(['up{__name__=""}', '{"up",__name__=""}', '{""}', 'up{node="1",node=""}'])
+@example(['up{a="\\\\n",b="\\\\\\n"}', '{"a"="1","up"}', 'a:b{c="1"}', 'up{a:b="1"}'])
 def test_many_at_once_are_parsed_as_each_alone(texts: list[str]) -> None:
-    assert label_frame(pl.Series(texts)).rows(named=True) == [one(text) for text in texts]
+    told = [text.encode() for text in texts]
+    assert many(told).rows(named=True) == [one(text) for text in texts]
+    dumped = many(told, knows_more=True)
+    assert dumped.equals(label_frame(texts, DIALECT.parse))
+
+
+@given(
+    st.lists(st.binary(max_size=30).map(lambda b: b'up{a="' + b + b'"}'), min_size=1, max_size=5)
+)
+def test_bytes_that_are_no_text_get_the_same_marks(texts: list[bytes]) -> None:
+    wanted = [one(text.decode("utf-8", "replace")) for text in texts]
+    assert many(texts).rows(named=True) == wanted
+
+
+def test_many_labels_are_read_as_few_are() -> None:
+    for count in (63, 64, 65, 200):
+        names = [f"l{i:03}" for i in range(count)][::-1]
+        text = "up{" + ",".join(f'{name}="{name}"' for name in names) + "}"
+        assert many([text.encode()]).row(0, named=True) == one(text)
+
+
+def test_public_series_are_parsed_alike(shared: Path) -> None:
+    for path in sorted((shared / "public" / "metrics").glob("*.txt")):
+        lines = CompiledLines()
+        data = path.read_bytes() + b"\n"
+        lines.learn(data, lines.parse(data, data.count(b"\n")))
+        told, ends = lines.texts.since(0)
+        texts = [told[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        assert lines.labels(0)().equals(label_frame(texts)), path
 
 
 names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True)
@@ -43,7 +85,7 @@ def escaped(text: str) -> str:
 def test_what_is_written_is_read_back(metric: str, labels: dict[str, str]) -> None:
     text = metric + "{" + ",".join(f'{k}="{escaped(v)}"' for k, v in labels.items()) + "}"
     assert parse_labels(text) == {"__name__": metric, **labels}
-    row = label_frame(pl.Series([text])).row(0, named=True)
+    row = many([text.encode()]).row(0, named=True)
     rest = json.loads(row.pop("labels"))
     assert {k: v for k, v in row.items() if v is not None} | rest == {"metric": metric, **labels}
 
@@ -55,12 +97,12 @@ def test_what_is_written_is_read_back(metric: str, labels: dict[str, str]) -> No
 )  # fmt: skip
 def test_what_is_no_series_is_none(text: str) -> None:
     assert parse_labels(text) is None
-    assert label_frame(pl.Series([text])).row(0, named=True) == NOTHING
+    assert many([text.encode()]).row(0, named=True) == NOTHING
 
 
 def test_columns_hold_own_labels_and_json_the_others_by_name() -> None:
     text = 'm{z="1",pod="p",map_name="ct4_global",container="c",namespace="n",node="k",a="2"}'
-    assert label_frame(pl.Series([text])).row(0, named=True) == {
+    assert many([text.encode()]).row(0, named=True) == {
         "metric": "m", "cluster": None, "node": "k", "namespace": "n", "pod": "p",
         "container": "c", "map_name": "ct4_global", "labels": '{"a": "2", "z": "1"}',
     }  # fmt: skip
