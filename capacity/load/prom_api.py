@@ -1,25 +1,45 @@
-"""Metrics through the Prometheus HTTP API: query_range in chunks, of any server that speaks it."""
+"""Metrics through the Prometheus HTTP API, of any server that speaks it: query_range in time chunks
+and shards of series, or remote read where the server has it and it is the cheaper way.
+"""  # noqa: D205
 
 from __future__ import annotations
 
-import math
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
-
-import httpx
-import orjson
+from functools import partial
+from typing import Final, Literal
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics
 from capacity.load import prom_json
 from capacity.load.documents import collector_paused
 from capacity.load.gather import Selection, Source
-from capacity.load.prom_server import LONG_QUESTION, WAITS, RefusedError, Server, ask, connected
+from capacity.load.prom_questions import (
+    MOST_POINTS,
+    PLAIN_NAME,
+    Load,
+    Range,
+    chunks,
+    coarser_step,
+    default_step,
+    expected_load,
+    external_labels,
+    is_memory,
+    label_names,
+    metric_names,
+    rising,
+    selector,
+    shards,
+    span_of,
+    times,
+    window,
+)  # fmt: skip
+from capacity.load.prom_server import WAITS, RefusedError, Server, answer, connected
+
+__all__ = ["DEFAULT_METRICS", "FORMAT", "MOST_POINTS", "Range", "chunks", "default_step", "fetch"]
 
 FORMAT: Final = "prometheus-api"
 # Families of Cilium's components (cilium/cilium pkg/metrics, operator/metrics, pkg/hubble/metrics,
@@ -33,36 +53,43 @@ DEFAULT_METRICS: Final = (
 )
 # Not asked for unless named: a series for each pair of nodes (cilium/cilium pkg/metrics,
 # NodeConnectivityStatus and …Latency), and histogram buckets, most of all series
-_LEFT_OUT: Final = re.compile(r"cilium_node_connectivity_.+|.+_bucket")
-# prometheus/prometheus web/api/v1/api.go queryRange: "exceeded maximum resolution of 11,000 points
-# per timeseries" if (end - start) / step > 11000
-MOST_POINTS: Final = 11_000
-# Points a series that the default step gives [1], and what it is a multiple of. [s]
-_ENOUGH_POINTS: Final = 2_000
-_STEP_UNIT: Final = 15
-_DEFAULT_RANGE: Final = 30 * 86_400
+_PAIRS: Final = ("cilium_node_connectivity_",)
+_BUCKETS: Final = "_bucket"
 # Samples of one request: about 2 MB of JSON. While one is parsed the server works on the next
 _REQUEST_SAMPLES: Final = 100_000
+# Series of one request: each point of one takes a look at each series' chunks again
+_REQUEST_SERIES: Final = 10_000
+# Stored samples of one request of remote read: about 1 s, which is lost if the connection breaks,
+# and the shortest time of one, as whole chunks of 120 samples come (tsdb/head_append.go, v3.14)
+_REMOTE_SAMPLES: Final = 4_000_000
+_REMOTE_SCRAPES: Final = 2_000
+# Remote read sends every stored sample, query_range one a step: a stored sample costs server and
+# client about a third of one in JSON (benchmarks/test_api.py: 15 M/s against 5 M/s)
+_REMOTE_GAIN: Final = 3.0
+# Samples above which the server is asked for aggregates: 20 bytes each as a frame, 400 MB, and 5 s
+MOST_SAMPLES: Final = 20_000_000
 # prometheus/prometheus cmd/prometheus/main.go, default of --query.max-samples
 MANY_SAMPLES: Final = 50_000_000
-_THREADS: Final = 4
-_PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+WORKERS: Final = 4
+_MOST_TOLD: Final = 20
 
 Progress = Callable[[int, int], None]
+Aggregate = Literal["auto", "none", "max"]
+Job = Callable[[], list[prom_json.Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """Times asked for in milliseconds: first, last (both included) and step."""
+class _Asking:
+    """What is asked of a server, and how: a metric's function is that of `functions`, or last."""
 
-    start: int
-    end: int
-    step: int
-
-    @property
-    def points(self) -> int:
-        """Give how many points a series has at most."""
-        return (self.end - self.start) // self.step + 1
+    server: Server
+    names: Sequence[str]
+    matchers: str
+    span: Range
+    load: Load
+    functions: Mapping[str, str]
+    window: int
+    chunk_points: int
 
 
 def read(url: str, selection: Selection, step: float | None = None) -> Metrics:
@@ -87,8 +114,12 @@ def fetch(
     step: float | None = None,
     cluster: str = "default",
     headers: Mapping[str, str] | None = None,
-    client: httpx.Client | None = None,
+    aggregate: Aggregate = "auto",
+    quantile: float | None = None,
+    most_samples: int = MOST_SAMPLES,
+    remote_read: bool | None = None,
     chunk_points: int = MOST_POINTS,
+    workers: int = WORKERS,
     waits: Sequence[float] = WAITS,
     progress: Progress | None = None,
 ) -> Metrics:
@@ -108,13 +139,27 @@ def fetch(
         First and last time; the last 30 days where left out. [ms]
     step
         Resolution [s]; where left out the least multiple of 15 s that gives no more than 2,000
-        points a series. Times that are left out are multiples of the step too.
+        points a series, and no more than `most_samples` in all unless `aggregate` is ``"none"``.
+        Times that are left out are multiples of the step too.
     cluster
         Name of series without a label cluster.
-    headers, client
-        Further headers; a client of one's own, which then is not closed.
+    headers
+        Further headers.
+    aggregate
+        What a point of a gauge is. ``"none"``: the last sample within the step. ``"max"``: the
+        largest, so that no peak is lost. ``"auto"``: the largest if more than `most_samples` are to
+        be expected. Counters always give their last sample. What was aggregated is told in the
+        column reason of table sources.
+    quantile
+        Of gauges in bytes this quantile over each step, 0 to 1, instead of the largest.
+    most_samples
+        Samples that are not too many.
+    remote_read
+        Whether to read stored samples by remote read; chosen by what is cheaper where left out.
     chunk_points
         Most points a series of one request, at most 11,000, where Prometheus refuses.
+    workers
+        Requests at a time.
     waits
         Pauses before attempts are repeated, after HTTP 429, 5xx, or a lost connection. [s]
     progress
@@ -123,195 +168,251 @@ def fetch(
     Returns
     -------
     Metrics
-        The last sample within each step, at the end of the step: nothing is repeated into the 5
-        minutes after a target vanished, as a plain query would do.
+        One sample a step, at the end of the step: nothing is repeated into the 5 minutes after a
+        target vanished, as a plain query would do. Both ways of reading give the same.
 
     Raises
     ------
     ExportError
         If the server does not answer, refuses, or is none; names the URL without secrets.
+    SettingsError
+        If an argument cannot be used.
 
     Warns
     -----
     UserWarning
         If more than 50 million samples are to be expected.
     """
+    _check(chunk_points, workers, aggregate, quantile)
+    now = time.time()
+    span = span_of(start, end, step, now)
+    with connected(url, headers, waits) as server:
+        asked = DEFAULT_METRICS if metrics is None else metrics
+        names = metric_names(server, asked, matchers, span)
+        if metrics is None:
+            names = [name for name in names if not _is_left_out(name)]
+        load = expected_load(server, names, matchers, span)
+        many = sum(load.series.values()) * span.points
+        is_many = aggregate == "auto" and many > most_samples
+        if is_many and step is None:
+            seconds = (span.end - span.start) / 1000
+            least = coarser_step(seconds, sum(load.series.values()), most_samples)
+            span = span_of(start, end, max(least, span.step / 1000), now)
+        functions = {}
+        if is_many or aggregate == "max" or (quantile is not None and aggregate != "none"):
+            functions = _functions(server, names, quantile, is_all=is_many or aggregate == "max")
+        _warn(server, load, span)
+        asking = _Asking(
+            server, names, matchers, span, load, functions, window(server, span.step), chunk_points
+        )
+        source = Source(server.name, FORMAT)
+        source.notes += _aggregates(asking)
+        jobs = _jobs(asking, source, remote_read=remote_read)
+        with collector_paused():
+            answers = _all(server, jobs, workers, progress)
+        wanted = Selection(None, start, end, cluster)
+        pairs = [(0, one) for one in answers]
+        return prom_json.joined(pairs, [source], wanted, is_joined=True)
+
+
+def _check(chunk_points: int, workers: int, aggregate: str, quantile: float | None) -> None:
     if not 1 <= chunk_points <= MOST_POINTS:
         raise SettingsError(f"chunk_points: {chunk_points} is not within 1 … {MOST_POINTS}")
-    span = _range(start, end, step, time.time())
-    with connected(url, headers, client, waits) as server:
-        names = _names(server, DEFAULT_METRICS if metrics is None else metrics, matchers, span)
-        if metrics is None:
-            names = [name for name in names if not _LEFT_OUT.fullmatch(name)]
-        counts = _series_counts(server, names, matchers, span)
-        expected = sum(counts.values()) * span.points
-        if expected > MANY_SAMPLES:
-            warnings.warn(
-                f"{server.name}: about {expected:,} samples are to be expected; a longer step, a "
-                "shorter range or fewer metrics need less memory",
-                stacklevel=2,
-            )
-        window = _window(server, span.step)
-        queries = {
-            name: f"last_over_time({_selector([name], matchers)}[{window}ms])" for name in names
-        }
-        requests = [
-            (queries[name], name, chunk)
-            for name in names
-            for chunk in chunks(span, min(chunk_points, _REQUEST_SAMPLES // counts.get(name, 1)))
-        ]
-        with collector_paused():
-            answers = _all(server, requests, progress)
-        source = Source(server.name, FORMAT)
-        wanted = Selection(None, start, end, cluster)
-        return prom_json.joined([(0, answer) for answer in answers], [source], wanted)
+    if workers < 1:
+        raise SettingsError(f"workers: {workers} is fewer than 1")
+    if aggregate not in ("auto", "none", "max"):
+        raise SettingsError(f"aggregate: {aggregate!r} is none of auto, none, max")
+    if quantile is not None and not 0 <= quantile <= 1:
+        raise SettingsError(f"quantile: {quantile} is not within 0 … 1")
 
 
-def chunks(span: Range, points: int) -> Iterator[Range]:
-    """Split a range; each point is in one part, for both ends of a range are asked.
-
-    >>> list(chunks(Range(0, 50, 10), 4))
-    [Range(start=0, end=30, step=10), Range(start=40, end=50, step=10)]
-    """
-    width = max(1, points) * span.step
-    last = span.start + (span.points - 1) * span.step
-    for start in range(span.start, last + 1, width):
-        yield Range(start, min(start + width - span.step, last), span.step)
+def _is_left_out(name: str) -> bool:
+    return name.startswith(_PAIRS) or name.endswith(_BUCKETS)
 
 
-def default_step(seconds: float) -> int:
-    """Resolution [s] that gives no more than 2,000 points, a multiple of 15 s.
-
-    >>> default_step(3600), default_step(30 * 86400)
-    (15, 1305)
-    """
-    return _STEP_UNIT * max(1, math.ceil(seconds / (_ENOUGH_POINTS - 1) / _STEP_UNIT))
-
-
-def _range(start: int | None, end: int | None, step: float | None, now: float) -> Range:
-    last = round(now * 1000) if end is None else end
-    first = last - _DEFAULT_RANGE * 1000 if start is None else start
-    if first > last:
-        raise SettingsError(f"start {first} lies after end {last} (ms); swap them")
-    width = round(1000 * (default_step((last - first) / 1000) if step is None else step))
-    if width < 1:
-        raise SettingsError(f"step: {step!r} s is shorter than 1 ms")
-    # Times that nobody gave are the same for every call within a step, so that caches help
-    last = last if end is not None else last // width * width
-    first = first if start is not None else -(-first // width) * width
-    return Range(min(first, last), last, width)
+def _warn(server: Server, load: Load, span: Range) -> None:
+    expected = sum(load.series.values()) * span.points
+    if expected > MANY_SAMPLES:
+        warnings.warn(
+            f"{server.name}: about {expected:,} samples are to be expected; a longer step, a "
+            "shorter range or fewer metrics need less memory",
+            stacklevel=3,
+        )
 
 
-def _selector(names: Sequence[str], matchers: str) -> str:
-    """Give a selector of metric names or regular expressions, with further matchers."""
-    if len(names) == 1 and _PLAIN_NAME.fullmatch(names[0]):
-        name = f'__name__="{names[0]}"'
-    else:
-        pattern = orjson.dumps("|".join(f"(?:{name})" for name in names)).decode()
-        name = f"__name__=~{pattern}"
-    return f"{{{name}{',' if matchers else ''}{matchers}}}"
+def _functions(
+    server: Server, names: Sequence[str], quantile: float | None, *, is_all: bool
+) -> dict[str, str]:
+    """Give the beginning of the call that aggregates each gauge."""
+    counters = rising(server, names)
+    functions = {}
+    for name in names:
+        if name in counters:
+            continue
+        if quantile is not None and is_memory(name):
+            functions[name] = f"quantile_over_time({quantile},"
+        elif is_all:
+            functions[name] = "max_over_time("
+    return functions
 
 
-def _names(server: Server, metrics: Sequence[str], matchers: str, span: Range) -> list[str]:
-    """Give the metrics that the server has in the range; those asked for where it cannot tell."""
-    found: dict[str, None] = {}
+def _aggregates(asking: _Asking) -> list[str]:
+    """Tell what the server aggregates."""
+    notes = []
+    for function in sorted(set(asking.functions.values())):
+        names = [name for name in asking.names if asking.functions.get(name) == function]
+        told = ", ".join(names[:_MOST_TOLD])
+        more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
+        notes.append(
+            f"aggregated by the server each {asking.span.step / 1000:g} s: "
+            f"{function}…[{asking.window}ms]) of {told}{more}; others are their last sample"
+        )
+    return notes
+
+
+def _jobs(asking: _Asking, source: Source, *, remote_read: bool | None) -> list[Job]:
+    """Give the requests to make: by remote read if it is there and cheaper."""
+    if remote_read is not False and not asking.functions and asking.names:
+        stored = asking.load.rate * asking.span.step / 1000
+        is_cheaper = 0 < stored <= _REMOTE_GAIN
+        if is_cheaper or remote_read:
+            reason = _why_no_remote_read(asking)
+            if isinstance(reason, frozenset):
+                step = asking.span.step / 1000
+                source.notes.append(f"read by remote read, thinned to {step:g} s")
+                return _remote_jobs(asking, reason)
+            if remote_read:
+                raise ExportError(
+                    f"{asking.server.name}: {reason}; leave out remote_read to ask by query_range"
+                )
+            source.notes.append(f"read by query_range, as there is no remote read ({reason})")
+    return list(_query_jobs(asking, asking.names, asking.span))
+
+
+def _why_no_remote_read(asking: _Asking) -> frozenset[str] | str:
+    """Give the labels that remote read adds to series, or why there is no remote read."""
+    # Decoding is compiled, and takes a second to load
+    from capacity.load import remote_read
+
+    server = asking.server
+    if remote_read.matchers_of(asking.matchers) is None:
+        return "matchers that only query_range understands"
+    reason = remote_read.missing(server, asking.span.start)
+    if reason is not None:
+        return reason
+    added = external_labels(server) or frozenset()
+    if not added:
+        return added
     try:
-        for group in _groups(metrics):
-            question = {"match[]": _selector(group, matchers), **_times(span)}
-            answer = ask(server, "label/__name__/values", question)
-            found |= dict.fromkeys(str(name) for name in answer.get("data") or ())
-    except RefusedError as error:
-        if error.status in (400, 422):
-            raise ExportError(f"{server.name}: Prometheus says: {error.text}") from None
-        return list(dict.fromkeys(metrics))
-    return sorted(found)
-
-
-def _groups(metrics: Sequence[str]) -> Iterator[list[str]]:
-    """Split names so that a question stays short enough for a URL."""
-    group: list[str] = []
-    for name in metrics:
-        if group and sum(map(len, group)) + len(name) > LONG_QUESTION // 4:
-            yield group
-            group = []
-        group.append(name)
-    yield group
-
-
-def _series_counts(
-    server: Server, names: Sequence[str], matchers: str, span: Range
-) -> dict[str, int]:
-    """Give the most series of each metric at the start, middle and end; nothing if not told."""
-    counts: dict[str, int] = {}
-    try:
-        for moment in {span.start, (span.start + span.end) // 2, span.end}:
-            for group in _groups(names):
-                query = f"count by (__name__) ({_selector(group, matchers)})"
-                question = {"query": query, "time": f"{moment / 1000:.3f}"}
-                answer = prom_json.answer_of(ask(server, "query", question), server.name)
-                values = answer.points["value"]
-                for labels, value in zip(answer.labels, values, strict=False):
-                    name = labels.get("__name__", "")
-                    counts[name] = max(counts.get(name, 1), int(value))
-    except (RefusedError, ExportError, ValueError):
-        # Only an estimate: the questions themselves tell what is wrong
-        return counts
-    return counts
-
-
-def _window(server: Server, step: int) -> int:
-    """Give the range [ms] behind each point in which the last sample is looked for.
-
-    Ranges of Prometheus 3 leave out their start, those of Prometheus 2 hold it: there a window as
-    long as the step would tell a sample on the edge twice. Two points a second apart tell which.
-    """
-    question = {"query": "count_over_time(vector(1)[1s:1s])", "time": "1000000000"}
-    try:
-        answer = prom_json.answer_of(ask(server, "query", question), server.name)
+        own = label_names(server, asking.names, asking.matchers, asking.span)
     except (RefusedError, ExportError):
-        return step
-    holds_both = answer.points["value"].to_list() == [2.0]
-    return max(1, step - 1) if holds_both else step
+        return "the server does not tell which labels its series have"
+    asked = {name for name, _, _ in remote_read.matchers_of(asking.matchers) or ()}
+    if unclear := added & (own | asked):
+        return f"external label {min(unclear)} cannot be told from that of series"
+    return added
 
 
-def _times(span: Range) -> dict[str, str]:
-    return {"start": f"{span.start / 1000:.3f}", "end": f"{span.end / 1000:.3f}"}
+def _query_jobs(asking: _Asking, names: Sequence[str], span: Range) -> Iterator[Job]:
+    for name in names:
+        series = asking.load.series.get(name, 1)
+        parts = shards(asking.server, name, asking.matchers, span, series, _REQUEST_SERIES)
+        points = max(1, _REQUEST_SAMPLES * len(parts) // series)
+        function = asking.functions.get(name, "last_over_time(")
+        for matchers in parts:
+            query = f"{function}{selector([name], matchers)}[{asking.window}ms])"
+            for chunk in chunks(span, min(asking.chunk_points, points)):
+                yield partial(_asked, asking.server, query, name, chunk)
 
 
-def _all(
-    server: Server, requests: Sequence[tuple[str, str, Range]], progress: Progress | None
-) -> list[prom_json.Answer]:
-    """Ask everything, a few questions at a time; the first failure ends all."""
-    answers = []
-    pool = ThreadPoolExecutor(_THREADS)
+def _asked(server: Server, query: str, name: str, span: Range) -> list[prom_json.Answer]:
+    """Ask for a range; in halves if it is too much for the server."""
+    question = {"query": query, **times(span), "step": f"{span.step / 1000:.3f}"}
     try:
-        for answer in pool.map(lambda one: _asked(server, *one), requests):
-            answers.append(answer)
-            if progress is not None:
-                progress(len(answers), len(requests))
-    finally:
-        server.stopped.set()
-        pool.shutdown(cancel_futures=True)
-    return answers
-
-
-def _asked(server: Server, query: str, name: str, span: Range) -> prom_json.Answer:
-    question = {"query": query, **_times(span), "step": f"{span.step / 1000:.3f}"}
-    try:
-        told = ask(server, "query_range", question)
+        told = answer(
+            server, "query_range", question, partial(_parsed, server),
+            is_divisible=span.points > 1,
+        )  # fmt: skip
     except RefusedError as error:
         if error.status in (404, 405):
             raise ExportError(
                 f"{server.name}: HTTP {error.status}, no Prometheus API there; give the base URL, "
                 "below which /api/v1/query_range answers"
             ) from None
+        if error.is_too_much and span.points > 1:
+            halves = chunks(span, (span.points + 1) // 2)
+            return [one for half in halves for one in _asked(server, query, name, half)]
         raise ExportError(
             f"{server.name}: HTTP {error.status}, Prometheus says: {error.text} (query {query}); "
             "ask for a longer step, a shorter range or fewer metrics"
         ) from None
-    answer = prom_json.answer_of(told, server.name)
-    if _PLAIN_NAME.fullmatch(name):
+    if PLAIN_NAME.fullmatch(name):
         # Some servers drop the name of what a function was applied to
-        labels = tuple({"__name__": name, **labels} for labels in answer.labels)
-        return replace(answer, labels=labels)
-    return answer
+        labels = tuple({"__name__": name, **labels} for labels in told.labels)
+        return [replace(told, labels=labels)]
+    return [told]
+
+
+def _parsed(server: Server, body: bytes) -> prom_json.Answer:
+    return prom_json.parse(body, server.name)
+
+
+def _remote_jobs(asking: _Asking, hidden_labels: frozenset[str]) -> list[Job]:
+    """Group metrics and times to requests of about the same size."""
+    stored = asking.load.rate * asking.span.step / 1000 or 1.0
+    jobs: list[Job] = []
+    group: list[str] = []
+    series = 0
+    shortest = max(1, round(_REMOTE_SCRAPES / stored))
+    for i, name in enumerate(asking.names):
+        group.append(name)
+        series += asking.load.series.get(name, 1)
+        samples_a_point = series * stored
+        is_last = i == len(asking.names) - 1
+        if is_last or samples_a_point * asking.span.points > _REMOTE_SAMPLES:
+            points = max(shortest, int(_REMOTE_SAMPLES / samples_a_point))
+            jobs += [
+                partial(_remotely, asking, tuple(group), chunk, hidden_labels)
+                for chunk in chunks(asking.span, points)
+            ]
+            group, series = [], 0
+    return jobs
+
+
+def _remotely(
+    asking: _Asking, names: Sequence[str], span: Range, hidden_labels: frozenset[str]
+) -> list[prom_json.Answer]:
+    """Read stored samples; by query_range if the server refuses or keeps them otherwise."""
+    from capacity.load import remote_read
+
+    matchers = remote_read.matchers_of(asking.matchers) or []
+    is_plain = len(names) == 1 and PLAIN_NAME.fullmatch(names[0])
+    pattern = names[0] if is_plain else "|".join(f"(?:{one})" for one in names)
+    name = ("__name__", "=" if is_plain else "=~", pattern)
+    wanted = remote_read.Wanted(span.start - span.step + 1, span.end, span.start, span.step)
+    try:
+        return [
+            remote_read.read(asking.server, [name, *matchers], wanted, hidden_labels=hidden_labels)
+        ]
+    except (RefusedError, remote_read.UnsupportedError) as error:
+        told = error.text if isinstance(error, RefusedError) else str(error)
+        note = f"partly read by query_range, as remote read answers: {told}"
+        found = [one for job in _query_jobs(asking, names, span) for one in job()]
+        return [replace(one, notes=(*one.notes, note)) for one in found]
+
+
+def _all(
+    server: Server, jobs: Sequence[Job], workers: int, progress: Progress | None
+) -> list[prom_json.Answer]:
+    """Ask everything, a few questions at a time; the first failure ends all."""
+    answers = []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for done, found in enumerate(pool.map(lambda job: job(), jobs), 1):
+            answers += found
+            if progress is not None:
+                progress(done, len(jobs))
+    finally:
+        server.stopped.set()
+        pool.shutdown(cancel_futures=True)
+    return answers

@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 
@@ -21,6 +23,10 @@ from capacity.load.documents import collector_paused
 from capacity.load.files import whole
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
+from capacity.load.runs import Runs, in_order
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 FORMAT: Final = "prometheus-json"
 # In the beginning of a saved answer, whatever the order of its keys
@@ -28,22 +34,32 @@ _MARKS: Final = re.compile(
     rb'\{\s*"status"\s*:\s*"(?:success|error)"|"resultType"\s*:|"errorType"\s*:'
 )
 _WANTED: Final = "wanted is the answer of /api/v1/query_range or /api/v1/query"
-POINTS: Final = {"series": pl.UInt32, "time": pl.Int64, "value": pl.Float64}
+# Bytes of an answer from which on compiled code is worth its loading
+_MUCH: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Series of one answer: labels, and points (series, time in ms, value) in their order.
+    """Series of one answer: labels, and the points of each in their order.
 
-    `refused` counts points that are no number or histograms, `why` says the first; `notes` are
-    the warnings of the server, such as partial responses.
+    `counts` says how many of `times` [ms] and `values` are of each series. `refused` counts points
+    that are no number or histograms, `why` says the first; `notes` are the warnings of the server,
+    such as partial responses.
     """
 
     labels: tuple[Mapping[str, str], ...]
-    points: pl.DataFrame
+    counts: Integers
+    times: Integers
+    values: Floats
     refused: int = 0
     why: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> pl.DataFrame:
+        """Series (index into labels), time [ms] and value of each point."""
+        series = np.repeat(np.arange(len(self.counts), dtype=np.uint32), self.counts)
+        return pl.DataFrame({"series": series, "time": self.times, "value": self.values})
 
 
 def is_answer(beginning: bytes) -> bool:
@@ -87,15 +103,20 @@ def _named(answer: Answer, path: Path) -> Answer:
 
 
 def joined(
-    answers: Sequence[tuple[int, Answer]], sources: Sequence[Source], selection: Selection
+    answers: Sequence[tuple[int, Answer]],
+    sources: Sequence[Source],
+    selection: Selection,
+    *,
+    is_joined: bool = False,
 ) -> Metrics:
     """Make Metrics of answers, each with the index of its source; a later one wins.
 
     Where a sample is told by several answers of one source it is the same sample, counted once.
+    See `runs.in_order` for `is_joined`.
     """
     label_rows: list[Mapping[str, str | None]] = []
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
-    parts = [pl.DataFrame(schema={"source": pl.UInt32, **POINTS})]
+    parts = []
     for index, answer in answers:
         mapping = []
         for labels in answer.labels:
@@ -103,9 +124,8 @@ def joined(
             if number == len(label_rows):
                 label_rows.append(label_columns(labels))
             mapping.append(number)
-        series = pl.Series(mapping, dtype=pl.UInt32).gather(answer.points["series"])
-        points = answer.points.with_columns(series=series, source=pl.lit(index, pl.UInt32))
-        parts.append(points.select(parts[0].columns))
+        series = np.array(mapping, np.int64)
+        parts.append(Runs(index, series, answer.counts, answer.times, answer.values))
         for fault in answer.why:
             sources[index].refuse(fault, count=0)
         sources[index].refused += answer.refused
@@ -113,7 +133,7 @@ def joined(
     schema = dict.fromkeys(LABEL_COLUMNS, pl.String)
     series_table = pl.DataFrame(label_rows, schema=schema)
     is_wanted = series_table.select(selection.wants(pl.col("metric"))).to_series()
-    samples = pl.concat(parts)
+    samples = in_order(parts, is_joined=is_joined)
     if not is_wanted.all():
         samples = samples.filter(is_wanted.gather(samples["series"]))
     return assemble(series_table, samples, sources, selection)
@@ -140,6 +160,14 @@ def parse(data: bytes, where: str) -> Answer:
     >>> parse(text, "x").points.row(0)
     (0, 1500, 7.0)
     """
+    if len(data) > _MUCH:
+        # Compiled code takes half a second to load
+        from capacity.load import matrix
+
+        if (found := matrix.read(data)) is not None:
+            labels = tuple(_plain(one) for one in found.labels)
+            notes = _notes(found.envelope)
+            return Answer(labels, found.counts, found.times, found.values, notes=notes)
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -176,8 +204,11 @@ def error_text(answer: Mapping[str, Any]) -> str:
 
 
 def _notes(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    told = answer.get("warnings") or []
-    notes = [f"server warns: {text}" for text in (told if isinstance(told, list) else [told])]
+    notes = []
+    # prometheus/prometheus web/api/v1/api.go, Response: infos since v2.53
+    for key, verb in (("warnings", "warns"), ("infos", "says")):
+        told = answer.get(key) or []
+        notes += [f"server {verb}: {text}" for text in (told if isinstance(told, list) else [told])]
     # Thanos and VictoriaMetrics tell in their own words that stores did not answer
     if answer.get("isPartial"):
         notes.append("server warns: partial response")
@@ -198,25 +229,27 @@ def _points(kind: str, result: Any, notes: tuple[str, ...]) -> Answer:
     native = sum(len(one.get("histograms") or ()) or "histogram" in one for one in result
                  if isinstance(one, dict))  # fmt: skip
     flat = list(chain.from_iterable(chain.from_iterable(groups)))
-    lengths = [len(group) for group in groups]
-    if len(flat) != 2 * sum(lengths):
+    counts = np.array([len(group) for group in groups], np.int64)
+    if len(flat) != 2 * counts.sum():
         raise ValueError("a point is not a pair")
-    numbers = pl.Series(range(len(groups)), dtype=pl.UInt32)
-    points = pl.DataFrame(
-        {
-            "series": numbers.repeat_by(pl.Series(lengths, dtype=pl.UInt32)).explode().drop_nulls(),
-            "time": _milliseconds(flat[0::2]),
-            "value": _numbers(flat[1::2]),
-        },
-        schema=POINTS,
-    )
-    whole_points = points.drop_nulls()
-    bad = len(points) - len(whole_points)
+    points = pl.DataFrame({"time": _milliseconds(flat[0::2]), "value": _numbers(flat[1::2])})
+    is_good = ~points.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
+    bad = int((~is_good).sum())
+    if bad:
+        series = np.repeat(np.arange(len(counts)), counts)
+        counts = np.bincount(series[is_good], minlength=len(counts))
+        points = points.drop_nulls()
     why = ["a value or time is no number"] if bad else []
     if native:
         why.append(f"{native} native histograms are not read; ask for rate(…) or _count series")
-    plain = tuple({str(k): str(v) for k, v in one.items() if v != ""} for one in labels)
-    return Answer(plain, whole_points, bad + native, tuple(why), notes)
+    plain = tuple(_plain(one) for one in labels)
+    times, values = points["time"].to_numpy(), points["value"].to_numpy()
+    return Answer(plain, counts, times, values, bad + native, tuple(why), notes)
+
+
+def _plain(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Give labels as texts; an empty one is the same as none."""
+    return {str(k): str(v) for k, v in labels.items() if v != ""}
 
 
 def _milliseconds(times: list[Any]) -> pl.Series:

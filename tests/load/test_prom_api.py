@@ -143,7 +143,7 @@ def test_progress_ends_with_all_requests_done(prometheus: str) -> None:
     steps: list[tuple[int, int]] = []
     prom_api.fetch(
         prometheus, metrics=["cilium_endpoint"], start=START, end=END, step=15, chunk_points=5_000,
-        progress=lambda done, total: steps.append((done, total)),
+        remote_read=False, progress=lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
