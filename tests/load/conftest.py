@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,15 +55,18 @@ class Reply:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     cut: int | None = None
     declared: bool = True
+    delay: float = 0.0
 
 
 @dataclass
 class Seen:
-    """One request: path, form, headers."""
+    """One request: path, form, headers; and as it was sent, target and body."""
 
     path: str
     form: dict[str, str]
     headers: dict[str, str]
+    target: str = ""
+    body: bytes = b""
 
 
 Answering = Callable[[Seen], Reply]
@@ -76,16 +80,19 @@ def misbehaving(answer: Answering) -> Iterator[tuple[str, list[Seen]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-            form = {k: v[0] for k, v in parse_qs(parts.query or body).items()}
-            seen.append(Seen(parts.path, form, dict(self.headers)))
-            reply = answer(seen[-1])
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            form = parse_qs(parts.query or body.decode("latin-1"))
+            told = {k: v[0] for k, v in form.items()}
+            one = Seen(parts.path, told, dict(self.headers), self.path, body)
+            seen.append(one)
+            reply = answer(one)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if reply.declared:
                 self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
+            time.sleep(reply.delay)
             self.wfile.write(reply.body[: reply.cut])
             self.close_connection = True
 
