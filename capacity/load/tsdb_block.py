@@ -24,7 +24,9 @@ from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 from capacity.load.tsdb_files import FORMAT, HEAD_FOLDERS, INDEX
 from capacity.load.tsdb_index import Index, IndexFaultError, uvarint
-from capacity.load.xor import Bytes, Floats, Integers, crc32c, decode, parallel
+from capacity.load.xor import Bytes, Floats, Integers, close, crc32c, decode_into, parallel, rooms
+
+Keys = npt.NDArray[np.uint32]
 
 _SEGMENT: Final = b"\x85\xbd\x40\xdd\x01"
 _TOMBSTONES: Final = b"\x01\x30\xba\x30\x01"
@@ -33,14 +35,22 @@ _ENCODINGS: Final = {2: "native histogram", 3: "native float histogram"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Chunks of one block that were decoded: which label set, first time and samples of each."""
+class _Segment:
+    """Wanted chunks of one file: its bytes, where payloads lie, label set and first time of each.
 
+    `source` numbers the block; `deleted` are times of series that were deleted, by `references`.
+    """
+
+    source: int
+    path: Path
+    data: Bytes
+    begins: Integers
+    ends: Integers
+    offsets: Integers
     series: Integers
     first: Integers
-    counts: Integers
-    times: Integers
-    values: Floats
+    references: Integers
+    deleted: Mapping[int, list[tuple[int, int]]]
 
 
 def read(paths: Sequence[Path], selection: Selection) -> Metrics:
@@ -60,13 +70,14 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     blocks = [path.parent for path in paths if path.name == INDEX]
     sources = [Source(str(block), FORMAT) for block in blocks]
     told: dict[tuple[tuple[str, str], ...], int] = {}
-    parts = [
-        _read_block(block, selection, source, told)
-        for block, source in zip(blocks, sources, strict=True)
+    segments = [
+        segment
+        for number, block in enumerate(blocks)
+        for segment in _segments(number, block, selection, sources[number], told)
     ]
     rows = [label_columns(dict(labels)) for labels in told]
     series = pl.DataFrame(rows, schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-    samples = _joined(parts)
+    samples = _decoded(segments, selection, sources)
     sources += _not_read(paths, blocks)
     return assemble(series, samples, sources, selection)
 
@@ -91,29 +102,39 @@ def _not_read(paths: Sequence[Path], blocks: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _read_block(
-    block: Path, selection: Selection, source: Source, told: dict[tuple[tuple[str, str], ...], int]
-) -> _Part:
+def _segments(
+    number: int,
+    block: Path,
+    selection: Selection,
+    source: Source,
+    told: dict[tuple[tuple[str, str], ...], int],
+) -> list[_Segment]:
+    """Find the wanted chunks of a block."""
     try:
         index = tsdb_index.read(_bytes(block / INDEX), _wants(selection))
         external = _external(block)
         deleted = _tombstones(block / "tombstones")
     except (IndexFaultError, ExportError) as error:
         source.refuse(str(error))
-        return _nothing()
+        return []
     if index.broken:
         source.refuse(f"{INDEX}: {index.broken} series whose checksum is wrong", index.broken)
     numbers = np.array(
         [told.setdefault(_key(labels, external), len(told)) for labels in index.labels], np.int64
     )
     index = _wanted(index, selection)
-    segments = index.places >> 32
-    parts = [
-        _segment(block, int(number), _chosen(index, segments == number), selection, source)
-        for number in np.unique(segments)
-    ]
-    part = _without(_concat(parts), index.references, deleted)
-    return replace(part, series=numbers[part.series] if len(part.series) else part.series)
+    of_chunks = index.places >> 32
+    found = []
+    for file in np.unique(of_chunks).tolist():
+        # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
+        path = block / "chunks" / f"{file + 1:06d}"
+        segment = _segment(number, path, _chosen(index, of_chunks == file), source)
+        if segment is not None:
+            references = index.references[segment.series]
+            found.append(replace(
+                segment, series=numbers[segment.series], references=references, deleted=deleted
+            ))  # fmt: skip
+    return found
 
 
 def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -170,19 +191,17 @@ def _chosen(index: Index, which: npt.NDArray[np.bool_]) -> Index:
     )  # fmt: skip
 
 
-def _segment(block: Path, number: int, index: Index, selection: Selection, source: Source) -> _Part:
-    """Decode the wanted chunks of one segment file."""
-    # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
-    path = block / "chunks" / f"{number + 1:06d}"
+def _segment(number: int, path: Path, index: Index, source: Source) -> _Segment | None:
+    """Find the wanted chunks of one segment file; those that are not read are told."""
     many = len(index.places)
     try:
         data = _bytes(path)
     except ExportError as error:
         source.refuse(f"chunks/{error} ({many} chunks)", many)
-        return _nothing()
+        return None
     if data[:5].tobytes() != _SEGMENT:
         source.refuse(f"chunks/{path.name}: is no segment of chunks ({many} chunks)", many)
-        return _nothing()
+        return None
     offsets = index.places & 0xFFFFFFFF
     begins, ends = _chunk_places(data, offsets)
     is_good = _checked(data, begins, ends)
@@ -193,13 +212,12 @@ def _segment(block: Path, number: int, index: Index, selection: Selection, sourc
         is_such = is_good & (encodings == encoding)
         _refuse_chunks(source, path, offsets, is_such, f"{what}, which is not read")
     is_good &= encodings == _XOR
-    # Behind the encoding
-    got = decode(data, begins[is_good] + 1, ends[is_good], start=selection.start, end=selection.end)
-    is_cut = np.zeros(many, np.bool_)
-    is_cut[is_good] = ~got.is_whole
-    _refuse_chunks(source, path, offsets, is_cut, "it holds fewer samples than it says")
-    series, first = index.series[is_good], index.first[is_good]
-    return _Part(series, first, got.counts, got.times, got.values)
+    return _Segment(
+        number, path, data,
+        # Behind the encoding
+        begins[is_good] + 1, ends[is_good], offsets[is_good], index.series[is_good],
+        index.first[is_good], np.zeros(0, np.int64), {},
+    )  # fmt: skip
 
 
 def _refuse_chunks(
@@ -264,83 +282,71 @@ def _tombstones(path: Path) -> Mapping[int, list[tuple[int, int]]]:
     return deleted
 
 
-def _without(
-    part: _Part, references: Integers, deleted: Mapping[int, list[tuple[int, int]]]
-) -> _Part:
-    """Leave out samples that were deleted."""
-    if not deleted or not len(part.times):
-        return part
-    of_chunk = np.repeat(np.arange(len(part.counts)), part.counts)
-    of_series = references[part.series[of_chunk]]
-    is_kept = np.ones(len(part.times), np.bool_)
-    for reference, spans in deleted.items():
-        for first, last in spans:
-            is_kept &= (of_series != reference) | (part.times < first) | (part.times > last)
-    counts = np.bincount(of_chunk[is_kept], minlength=len(part.counts))
-    return replace(part, counts=counts, times=part.times[is_kept], values=part.values[is_kept])
-
-
-def _nothing() -> _Part:
+def _decoded(
+    segments: Sequence[_Segment], selection: Selection, sources: Sequence[Source]
+) -> pl.DataFrame:
+    """Give the samples of all blocks by series and time: each chunk is decoded into its place."""
     none = np.zeros(0, np.int64)
-    return _Part(none, none, none, none, np.zeros(0, np.float64))
+    series = np.concatenate([none, *(one.series for one in segments)])
+    first = np.concatenate([none, *(one.first for one in segments)])
+    source = np.repeat([one.source for one in segments], [len(one.series) for one in segments])
+    room = np.concatenate([none, *(rooms(one.data, one.begins, one.ends) for one in segments)])
+    order = np.lexsort((first, series))
+    slots = np.empty(len(order), np.int64)
+    slots[order] = np.cumsum(room[order]) - room[order]
+    times, values = np.empty(room.sum(), np.int64), np.empty(room.sum(), np.float64)
+    parts = np.cumsum([0, *(len(one.series) for one in segments)])
+    counts = [
+        _decoded_segment(one, slots[begin:end], times, values, selection, sources[one.source])
+        for one, begin, end in zip(segments, parts, parts[1:], strict=False)
+    ]
+    kept = np.concatenate([none, *counts])[order]
+    many = close(slots[order], kept, room[order], times, values)
+    columns = {"source": source[order], "series": series[order]}
+    keys = {name: _repeated(told.astype(np.uint32), kept) for name, told in columns.items()}
+    return pl.DataFrame({**keys, "time": times[:many], "value": values[:many]})
 
 
-def _concat(parts: Sequence[_Part]) -> _Part:
-    if len(parts) == 1:
-        return parts[0]
-    parts = [_nothing(), *parts]
-    return _Part(
-        np.concatenate([p.series for p in parts]), np.concatenate([p.first for p in parts]),
-        np.concatenate([p.counts for p in parts]), np.concatenate([p.times for p in parts]),
-        np.concatenate([p.values for p in parts]),
-    )  # fmt: skip
+def _repeated(keys: Keys, counts: Integers) -> Keys:
+    """Repeat each key so many times, on all cores."""
+    slots = np.concatenate([[0], np.cumsum(counts)])
+    told = np.empty(int(slots[-1]), np.uint32)
 
-
-def _joined(parts: Sequence[_Part]) -> pl.DataFrame:
-    """Give the samples of all blocks by series and time, so that they need no sorting later."""
-    blocks = np.repeat(np.arange(len(parts)), [len(part.series) for part in parts])
-    part = _concat(parts) if parts else _nothing()
-    order = np.lexsort((part.first, part.series))
-    if (order[1:] > order[:-1]).all():
-        source, series = (
-            np.repeat(column.astype(np.uint32), part.counts) for column in (blocks, part.series)
-        )
-        columns = {"source": source, "series": series, "time": part.times, "value": part.values}
-        return pl.DataFrame(columns)
-    begins = np.cumsum(part.counts) - part.counts
-    slots = np.concatenate([[0], np.cumsum(part.counts[order])])
-    source, series = np.empty(len(part.times), np.uint32), np.empty(len(part.times), np.uint32)
-    times, values = np.empty(len(part.times), np.int64), np.empty(len(part.times), np.float64)
-
-    def run(some: tuple[int, int]) -> None:
-        _in_order(
-            order[slice(*some)], slots[slice(*some)], begins, part.counts,
-            blocks.astype(np.uint32), part.series.astype(np.uint32), part.times, part.values,
-            source, series, times, values,
-        )  # fmt: skip
+    def run(part: tuple[int, int]) -> None:
+        _repeat(keys[slice(*part)], slots[slice(*part)], counts[slice(*part)], told)
 
     parallel(run, slots)
-    return pl.DataFrame({"source": source, "series": series, "time": times, "value": values})
+    return told
 
 
 @njit(cache=True, nogil=True)
-def _in_order(
-    order: Integers,
+def _repeat(keys: Keys, slots: Integers, counts: Integers, told: Keys) -> None:  # pragma: no cover
+    for chunk in range(len(keys)):
+        for i in range(slots[chunk], slots[chunk] + counts[chunk]):
+            told[i] = keys[chunk]
+
+
+def _decoded_segment(
+    segment: _Segment,
     slots: Integers,
-    begins: Integers,
-    counts: Integers,
-    blocks: npt.NDArray[np.uint32],
-    numbers: npt.NDArray[np.uint32],
-    all_times: Integers,
-    all_values: Floats,
-    source: npt.NDArray[np.uint32],
-    series: npt.NDArray[np.uint32],
     times: Integers,
     values: Floats,
-) -> None:  # pragma: no cover
-    for k in range(len(order)):
-        chunk, to = order[k], slots[k]
-        for i in range(begins[chunk], begins[chunk] + counts[chunk]):
-            source[to], series[to] = blocks[chunk], numbers[chunk]
-            times[to], values[to] = all_times[i], all_values[i]
-            to += 1
+    selection: Selection,
+    source: Source,
+) -> Integers:
+    """Decode the chunks of one file into their slots; give how many samples are kept of each."""
+    counts, _, is_whole = decode_into(
+        segment.data, segment.begins, segment.ends, slots, times, values,
+        start=selection.start, end=selection.end,
+    )  # fmt: skip
+    why = "it holds fewer samples than it says"
+    _refuse_chunks(source, segment.path, segment.offsets, ~is_whole, why)
+    for chunk in np.flatnonzero(np.isin(segment.references, list(segment.deleted))).tolist():
+        some = slice(slots[chunk], slots[chunk] + counts[chunk])
+        is_kept = np.ones(counts[chunk], np.bool_)
+        for begin, end in segment.deleted[int(segment.references[chunk])]:
+            is_kept &= (times[some] < begin) | (times[some] > end)
+        counts[chunk] = is_kept.sum()
+        times[some][: counts[chunk]] = times[some][is_kept]
+        values[some][: counts[chunk]] = values[some][is_kept]
+    return counts

@@ -79,33 +79,80 @@ def decode(
     ValueError
         If a payload lies outside of `data`.
     """
-    begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+    room = rooms(data, begins, ends)
+    slots = np.cumsum(room) - room
+    times, values = np.empty(room.sum(), np.int64), np.empty(room.sum(), np.float64)
+    counts, skipped, is_whole = decode_into(
+        data, begins, ends, slots, times, values, start=start, end=end, step=step, phase=phase
+    )
+    many = close(slots, counts, room, times, values)
+    return Decoded(times[:many], values[:many], counts, skipped, is_whole)
+
+
+def rooms(data: Bytes, begins: Integers, ends: Integers) -> Integers:
+    """Give how many samples chunks hold at most; see `decode` for arguments and errors."""
     if len(begins) != len(ends) or (
         len(begins) and (begins.min() < 0 or ends.max() > len(data) or (begins > ends).any())
     ):
         raise ValueError("chunks lie outside of the data")
-    told = _told(data, begins, ends)
-    room = np.minimum(told, (ends - begins) * _SAMPLES_A_BYTE)
-    slots = np.concatenate([[0], np.cumsum(room)])
-    result = Decoded(
-        np.empty(slots[-1], np.int64),
-        np.empty(slots[-1], np.float64),
-        np.zeros(len(begins), np.int64),
-        np.zeros(len(begins), np.int64),
-        np.zeros(len(begins), np.bool_),
-    )
+    most = (ends - begins) * _SAMPLES_A_BYTE
+    room: Integers = np.minimum(_told(data, begins, ends), most).astype(np.int64)
+    return room
+
+
+def decode_into(
+    data: Bytes,
+    begins: Integers,
+    ends: Integers,
+    slots: Integers,
+    times: Integers,
+    values: Floats,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 0,
+    phase: int = 0,
+) -> tuple[Integers, Integers, Bits]:
+    """Decode chunks, each from its slot of `times` and `values` on; see `decode`.
+
+    Parameters
+    ----------
+    slots
+        Where the samples of each chunk begin; there is room for `rooms` of them.
+
+    Returns
+    -------
+    tuple
+        Columns `counts`, `skipped` and `is_whole` of `Decoded`.
+    """
+    begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+    told, room = _told(data, begins, ends), rooms(data, begins, ends)
+    counts, skipped = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
+    is_whole = np.zeros(len(begins), np.bool_)
     wanted = (_FIRST if start is None else start, _LAST if end is None else end, step, phase)
 
     def run(part: tuple[int, int]) -> None:
         of_part = slice(*part)
         _decode(
             data, begins[of_part], ends[of_part], slots[of_part], room[of_part], told[of_part],
-            np.array(wanted, np.int64), result.times, result.values, result.counts[of_part],
-            result.skipped[of_part], result.is_whole[of_part],
+            np.array(wanted, np.int64), times, values, counts[of_part], skipped[of_part],
+            is_whole[of_part],
         )  # fmt: skip
 
-    parallel(run, slots)
-    return _dense(result, slots, room)
+    parallel(run, np.concatenate([[0], np.cumsum(room)]))
+    return counts, skipped, is_whole
+
+
+def close(
+    slots: Integers, counts: Integers, room: Integers, times: Integers, values: Floats
+) -> int:
+    """Close the gaps of chunks that gave fewer samples than their room; give how many there are.
+
+    Slots must rise.
+    """
+    if not (counts == room).all():
+        _close(slots, counts, times, values)
+    return int(counts.sum())
 
 
 def crc32c(data: Bytes, begins: Integers, ends: Integers) -> npt.NDArray[np.uint32]:
@@ -157,17 +204,6 @@ def _told(data: Bytes, begins: Integers, ends: Integers) -> Integers:
         return np.zeros(len(begins), np.int64)
     high, low = data[at].astype(np.int64), data[np.minimum(at + 1, len(data) - 1)]
     return np.where(is_told, high * 256 + low, 0)
-
-
-def _dense(result: Decoded, slots: Integers, room: Integers) -> Decoded:
-    """Close the gaps that chunks leave which gave fewer samples than they have room for."""
-    if (result.counts == room).all():
-        return result
-    many = int(result.counts.sum())
-    _close(slots, result.counts, result.times, result.values)
-    return Decoded(
-        result.times[:many], result.values[:many], result.counts, result.skipped, result.is_whole
-    )
 
 
 @njit(cache=True, nogil=True)
