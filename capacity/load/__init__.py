@@ -15,7 +15,16 @@ import polars as pl
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics, concat, source_row
-from capacity.load import cilium_metrics, exposition, prom_json, tabular, tsdb_dump, tsdb_files
+from capacity.inventory import Inventory
+from capacity.load import (
+    archives,
+    cilium_metrics,
+    exposition,
+    prom_json,
+    tabular,
+    tsdb_dump,
+    tsdb_files,
+)
 from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     MetricsSource = str | Path | pl.DataFrame | pd.DataFrame
     MetricsSources = MetricsSource | Sequence[MetricsSource]
 
-__all__ = ["READERS", "is_url", "read", "read_inventory", "write"]
+__all__ = ["READERS", "is_url", "read", "read_any", "read_inventory", "write"]
 
 write = tabular.write
 
@@ -71,6 +80,8 @@ READERS: Final[Mapping[str, Reader]] = {
     ),
     "csv": Reader(tabular.is_csv, lambda paths, s: [tabular.read(paths, s)]),
 }
+# Formats whose readers need files of their own
+_FILES_ONLY: Final = (tabular.TABLES, tsdb_files.FORMAT, "parquet", "csv")
 # Files of other kinds that lie beside exports; JSON and text without samples are read elsewhere
 _OTHER_ENDINGS: Final = (
     ".yaml", ".yml", ".md", ".rst", ".ipynb", ".html", ".py", ".sh", ".go", ".png", ".svg", ".pdf",
@@ -106,8 +117,9 @@ def read(
     Parameters
     ----------
     source
-        File; folder, read with all below it, hidden ones left out; glob; URL of a
-        Prometheus-compatible API; polars or pandas frame, long or wide; or several of these.
+        File; folder or archive (zip, tar.gz), read with all in it, hidden ones left out; glob; URL
+        of a Prometheus-compatible API, or of object storage (``s3://``, ``gs://``, ``abfs://``,
+        extra `cloud`); polars or pandas frame, long or wide; or several of these.
         Files: Prometheus text and OpenMetrics scrapes, saved answers of the API, CSV, Parquet,
         tables written by `write`; each may be gzip'd or zstd'd; blocks of Prometheus' database.
     metrics
@@ -147,14 +159,38 @@ def read(
     return concat(parts if cluster else _with_cluster(parts))
 
 
-def _read_one(source: Any, selection: Selection, step: float | None) -> list[Metrics]:
+def read_any(source: str) -> tuple[Metrics, Inventory]:
+    """Read what is in a source, metrics and inventory; one of both is enough.
+
+    Raises
+    ------
+    ExportError
+        If nothing in the source can be read.
+    """
     if is_url(source):
+        return read(source), Inventory()
+    inventory = read_inventory(source, required=False)
+    try:
+        return read(source), inventory
+    except ExportError as error:
+        if inventory.unknown == Inventory().unknown:
+            raise
+        reason = str(error).removeprefix(f"{source}: ")
+        told = source_row(source, None, reason=reason)
+        return Metrics(SERIES.empty(), SAMPLES.empty(), told), inventory
+
+
+def _read_one(source: Any, selection: Selection, step: float | None) -> list[Metrics]:
+    if is_url(source) and source.startswith(("http://", "https://")):
         # Files are read without an HTTP client
         from capacity.load import prom_api
 
         return [prom_api.read(source, selection, step)]
     if isinstance(source, str | Path):
-        parts = _read_files(listed(source), selection, is_named=Path(source).is_file())
+        paths = listed(source)
+        is_named = is_url(source) and len(paths) == 1 or Path(source).is_file()
+        is_named &= not archives.is_archive(Path(source))
+        parts = _read_files(paths, selection, is_named=is_named)
     elif hasattr(source, "columns"):
         parts = [tabular.from_frame(source, selection)]
     else:
@@ -174,7 +210,9 @@ def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) 
             unknown.append((path, str(error).removeprefix(f"{path}: ")))
             continue
         format = next((name for name, r in READERS.items() if r.is_mine(path, begins)), None)
-        if format is not None:
+        if isinstance(path, archives.Member) and format in _FILES_ONLY:
+            unknown.append((path, f"{format} is not read inside an archive; unpack it first"))
+        elif format is not None:
             groups.setdefault(format, []).append(path)
         elif is_named or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import gzip
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from capacity.errors import ExportError
+from capacity.export import without_secrets
+from capacity.load import archives
 
 PACKED: Final = (".gz", ".zst")
 _GZIP: Final = b"\x1f\x8b"
@@ -27,12 +30,28 @@ def listed(source: str | Path) -> list[Path]:
         If there is none.
     """
     try:
-        found = _found(Path(source))
+        found = _found(_path(source))
     except OSError as error:
-        raise ExportError(f"{str(source)[:200]}: cannot be read: {error.strerror}") from None
+        raise ExportError(
+            f"{without_secrets(str(source))[:200]}: cannot be read: {error.strerror}"
+        ) from None
     if not found:
-        raise ExportError(f"{source}: the folder holds no files; wanted are exports of metrics")
-    return found
+        told = without_secrets(str(source))
+        raise ExportError(f"{told}: the folder holds no files; wanted are exports of metrics")
+    return [
+        member
+        for path in found
+        for member in (archives.members(path) if archives.is_archive(path) else [path])
+    ]
+
+
+def _path(source: str | Path) -> Path:
+    if isinstance(source, str) and "://" in source:
+        # Packages of object storage take time to load
+        from capacity.load import object_store
+
+        return object_store.path_of(source)
+    return Path(source)
 
 
 def _found(path: Path) -> list[Path]:
@@ -77,7 +96,11 @@ def opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         magic = file.read(4)
     if magic.startswith(_GZIP):
-        return cast("IO[bytes]", gzip.open(path, "rb"))
+        packed = path.open("rb")
+        unpacked = gzip.GzipFile(fileobj=packed)
+        # Closing it closes the file that it unpacks, too
+        unpacked.myfileobj = packed  # type: ignore[assignment]
+        return cast("IO[bytes]", unpacked)
     if magic == _ZSTD:
         try:
             import zstandard
@@ -85,7 +108,7 @@ def opened(path: Path) -> IO[bytes]:
             raise ExportError(
                 f"{path}: zstd needs the package zstandard; pip install zstandard, or unpack it"
             ) from None
-        return zstandard.open(path, "rb")  # type: ignore[no-any-return]
+        return zstandard.open(path.open("rb"), "rb", closefd=True)  # type: ignore[no-any-return]
     return path.open("rb")
 
 
@@ -147,7 +170,7 @@ def whole(path: Path) -> bytes:
 
 def faults() -> tuple[type[Exception], ...]:
     """Give what reading a packed file may raise."""
-    found: Sequence[Any] = (OSError, EOFError, zlib.error)
+    found: Sequence[Any] = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
     try:
         import zstandard
     except ImportError:

@@ -19,6 +19,7 @@ from capacity.export import Metrics, source_row
 from capacity.load.files import PACKED, beginning, ending, whole
 from capacity.load.gather import FIRST_MILLISECOND, Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns, parse_labels
+from capacity.load.object_store import is_remote
 from capacity.tables import SAMPLES, SERIES, check
 
 FORMAT: Final = "tabular"
@@ -108,9 +109,9 @@ def read_tables(paths: Sequence[Path], selection: Selection) -> list[Metrics]:
 
 def _tables(folder: Path, selection: Selection) -> Metrics:
     try:
-        series = check(pl.read_parquet(folder / _SERIES_FILE), SERIES)
+        series = check(pl.read_parquet(_scanned(folder / _SERIES_FILE)), SERIES)
         files = sorted(folder.glob("samples*.parquet"))
-        scan = pl.concat(pl.scan_parquet(file) for file in files)
+        scan = pl.concat(pl.scan_parquet(_scanned(file)) for file in files)
         wanted = series.filter(selection.wants(pl.col("metric")))
         scan = scan.filter(selection.holds(pl.col("time").dt.epoch("ms")))
         if len(wanted) < len(series):
@@ -172,7 +173,7 @@ def _assembled(inputs: Sequence[tuple[str, Path | pl.LazyFrame]], selection: Sel
     for index, (name, given) in enumerate(inputs):
         sources.append(Source(name, FORMAT))
         try:
-            scan = _scan(given) if isinstance(given, Path) else given
+            scan = given if isinstance(given, pl.LazyFrame) else _scan(given)
             part = _read(scan, sources[-1], selection)
         except (ExportError, pl.exceptions.PolarsError, OSError) as error:
             sources[-1].refuse(_in_one_line(error, name), count=0)
@@ -191,10 +192,15 @@ def _in_one_line(error: Exception, name: object) -> str:
     return told if len(told) <= 300 else told[:300] + " …"
 
 
+def _scanned(path: Path) -> Path | bytes:
+    """Give what polars reads: it knows local paths only, as long as they are no URLs of its own."""
+    return path.read_bytes() if is_remote(path) else path
+
+
 def _scan(path: Path) -> pl.LazyFrame:
     begins = beginning(path)
     if is_parquet(begins):
-        return pl.scan_parquet(path)
+        return pl.scan_parquet(_scanned(path))
     if not begins.strip():
         raise ExportError(f"{path}: is empty; export it again")
     if b"\0" in begins:
@@ -204,7 +210,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     is_told = lines[0].lower().startswith("sep=")
     header = lines[1] if is_told and len(lines) > 1 else lines[0]
     return pl.scan_csv(
-        whole(path) if path.suffix.lower() in PACKED else path,
+        whole(path) if path.suffix.lower() in PACKED else _scanned(path),
         separator=lines[0][4:5] if is_told and lines[0][4:5] else _delimiter(header),
         skip_rows=int(is_told),
         infer_schema=False,

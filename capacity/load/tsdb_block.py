@@ -19,7 +19,7 @@ from numba import njit
 
 from capacity.errors import ExportError
 from capacity.export import Metrics
-from capacity.load import tsdb_index
+from capacity.load import object_store, tsdb_index
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 from capacity.load.tsdb_files import FORMAT, HEAD_FOLDERS, INDEX
@@ -159,9 +159,29 @@ def _bytes(path: Path) -> Bytes:
     try:
         if not path.stat().st_size:
             return np.zeros(0, np.uint8)
+        if object_store.is_remote(path):
+            return object_store.whole(path)
         return np.memmap(path, np.uint8, mode="r")
     except OSError as error:
         raise ExportError(f"{path.name}: cannot be read: {error.strerror}") from None
+
+
+def _chunk_bytes(path: Path, offsets: Integers) -> tuple[Bytes, Integers, Integers]:
+    """Give bytes that hold the chunks, and where each begins and ends in them."""
+    if not object_store.is_remote(path):
+        data = _bytes(path)
+        return data, *_chunk_places(data, offsets)
+    size = object_store.CHUNK_BYTES
+    try:
+        while True:
+            data, at = object_store.parts(path, offsets, size)
+            begins, ends = _chunk_places(data, at)
+            is_whole = (begins >= 0) & (ends + 4 - at <= size)
+            if is_whole.all() or size > object_store.MOST_CHUNK_BYTES:
+                return data, begins, ends
+            size *= 8
+    except OSError as error:
+        raise ExportError(f"{path.name}: cannot be read: {error.strerror or error}") from None
 
 
 def _external(block: Path) -> dict[str, str]:
@@ -194,16 +214,15 @@ def _chosen(index: Index, which: npt.NDArray[np.bool_]) -> Index:
 def _segment(number: int, path: Path, index: Index, source: Source) -> _Segment | None:
     """Find the wanted chunks of one segment file; those that are not read are told."""
     many = len(index.places)
+    offsets = index.places & 0xFFFFFFFF
     try:
-        data = _bytes(path)
+        data, begins, ends = _chunk_bytes(path, offsets)
     except ExportError as error:
         source.refuse(f"chunks/{error} ({many} chunks)", many)
         return None
     if data[:5].tobytes() != _SEGMENT:
         source.refuse(f"chunks/{path.name}: is no segment of chunks ({many} chunks)", many)
         return None
-    offsets = index.places & 0xFFFFFFFF
-    begins, ends = _chunk_places(data, offsets)
     is_good = _checked(data, begins, ends)
     _refuse_chunks(source, path, offsets, ~is_good, "the checksum is wrong or it is cut off")
     encodings = np.where(is_good, data[np.where(is_good, begins, 0)], 0)

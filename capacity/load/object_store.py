@@ -1,0 +1,96 @@
+"""Files of object storage (s3, gs, abfs, …): found and opened by fsspec, read in parts.
+
+Only what is wanted of a block's chunks is fetched. Credentials are those of the store's own tools:
+its environment variables and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from capacity.errors import ExportError
+from capacity.export import without_secrets
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+# thanos-io/thanos pkg/store/bucket.go (v0.37): EstimatedMaxChunkSize, and PartitionerMaxGapSize,
+# below which two parts cost less as one
+CHUNK_BYTES: Final = 16_000
+_GAP_BYTES: Final = 512 * 1024
+_HEAD_BYTES: Final = 8
+# Of stores where Prometheus, Thanos and Mimir keep blocks, and of memory for tests
+SCHEMES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
+# A chunk holds at most 65,535 samples of at most 20 bytes: tsdb/chunkenc/xor.go, v3.5
+MOST_CHUNK_BYTES: Final = 2 << 20
+
+
+def path_of(url: str) -> Path:
+    """Give the path of a URL; it does what those of pathlib do.
+
+    Raises
+    ------
+    ExportError
+        If packages are missing, or nobody knows such URLs.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise ExportError(
+            f"{without_secrets(url)}: only http:// and https:// are read, and object storage "
+            f"({', '.join(SCHEMES[:-1])}); copy other stores to a folder first, and name that"
+        )
+    try:
+        from upath import UPath
+    except ImportError:
+        raise ExportError(
+            f"{without_secrets(url)}: object storage needs more packages; "
+            "pip install 'cilium-capacity[cloud]', and s3fs, gcsfs or adlfs for your store"
+        ) from None
+    try:
+        path: Any = UPath(url)
+        _ = path.fs
+    except (ImportError, ValueError) as error:
+        raise ExportError(f"{without_secrets(url)}: {error}") from None
+    return path  # type: ignore[no-any-return]
+
+
+def is_remote(path: object) -> bool:
+    """Tell whether a path is one of object storage."""
+    return hasattr(path, "fs")
+
+
+def whole(path: Path) -> Bytes:
+    """Give all bytes of a file."""
+    return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def parts(path: Path, offsets: Integers, sizes: int = CHUNK_BYTES) -> tuple[Bytes, Integers]:
+    """Fetch the first bytes of a file, and `sizes` bytes from each offset on.
+
+    Returns
+    -------
+    tuple
+        Bytes, and where in them each offset is.
+    """
+    end = path.stat().st_size
+    begins = np.concatenate([[0], np.sort(offsets)])
+    ends = np.concatenate([[_HEAD_BYTES], begins[1:] + sizes]).clip(max=end)
+    is_new = np.concatenate([[True], begins[1:] > np.maximum.accumulate(ends)[:-1] + _GAP_BYTES])
+    firsts = begins[is_new]
+    lasts = np.maximum.reduceat(ends, np.flatnonzero(is_new))
+    fetched: Sequence[bytes | Exception] = path.fs.cat_ranges(  # type: ignore[attr-defined]
+        [path.path] * len(firsts),  # type: ignore[attr-defined]
+        firsts.tolist(), lasts.tolist(),
+    )  # fmt: skip
+    if failed := [one for one in fetched if isinstance(one, Exception)]:
+        raise ExportError(f"{path.name}: cannot be read: {failed[0]}")
+    pieces = [np.frombuffer(one, np.uint8) for one in fetched if isinstance(one, bytes)]
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    run = np.searchsorted(firsts, offsets, side="right") - 1
+    at = (np.cumsum(lengths) - lengths)[run] + offsets - firsts[run]
+    return np.concatenate(pieces), at

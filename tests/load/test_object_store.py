@@ -1,0 +1,136 @@
+"""Object storage: what is read there is what is read from a folder, and little is fetched."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polars.testing import assert_frame_equal
+
+import capacity
+from capacity.errors import ExportError
+from capacity.export import Metrics
+from tests.load.conftest import written
+from tests.prometheus_server import needed, openmetrics
+
+fsspec = pytest.importorskip("fsspec")
+upath = pytest.importorskip("upath")
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    _, promtool = needed()
+    folder = tmp_path_factory.mktemp("blocks")
+    (folder / "all.om").write_text(openmetrics(written()))
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", folder / "all.om"]
+    subprocess.run([*command, folder / "data"], check=True, capture_output=True)
+    return folder / "data"
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
+    store = fsspec.filesystem("memory")
+    name = f"bucket-{abs(hash(request.node.name))}"
+    yield f"memory://{name}", store
+    if store.exists(name):
+        store.rm(name, recursive=True)
+
+
+def put(folder: Path, bucket: tuple[str, Any]) -> str:
+    url, _ = bucket
+    for path in folder.rglob("*"):
+        if path.is_file():
+            upath.UPath(url, str(path.relative_to(folder))).parent.mkdir(
+                parents=True, exist_ok=True
+            )
+            upath.UPath(url, str(path.relative_to(folder))).write_bytes(path.read_bytes())
+    return url
+
+
+def same(one: Metrics, other: Metrics) -> None:
+    assert_frame_equal(one.series, other.series)
+    assert_frame_equal(one.samples, other.samples)
+
+
+def test_blocks_of_a_bucket_are_those_of_a_folder(blocks: Path, bucket: tuple[str, Any]) -> None:
+    same(capacity.read(put(blocks, bucket)), capacity.read(blocks))
+
+
+def test_only_wanted_chunks_are_fetched(
+    blocks: Path, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capacity.load import object_store
+
+    url = put(blocks, bucket)
+    monkeypatch.setattr(object_store, "_GAP_BYTES", 0)
+    monkeypatch.setattr(object_store, "CHUNK_BYTES", 1_500)
+    fetched: list[int] = []
+    plain = type(bucket[1]).cat_ranges
+
+    def counting(store: Any, paths: Any, starts: Any, ends: Any, **more: Any) -> Any:
+        fetched.append(sum(e - s for s, e in zip(starts, ends, strict=True)))
+        return plain(store, paths, starts, ends, **more)
+
+    monkeypatch.setattr(type(bucket[1]), "cat_ranges", counting)
+    capacity.read(url)
+    everything = sum(fetched)
+    fetched.clear()
+    some = capacity.read(url, metrics="cilium_endpoint")
+    same(some, capacity.read(blocks, metrics="cilium_endpoint"))
+    assert sum(fetched) < everything / 20
+
+
+@pytest.mark.parametrize("size", [40, 700])
+def test_chunks_longer_than_expected_are_fetched_whole(
+    blocks: Path, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    from capacity.load import object_store
+
+    monkeypatch.setattr(object_store, "_GAP_BYTES", 0)
+    monkeypatch.setattr(object_store, "CHUNK_BYTES", size)
+    same(capacity.read(put(blocks, bucket)), capacity.read(blocks))
+
+
+@pytest.mark.parametrize("name", ["a.prom", "a.prom.gz", "a.csv", "a.parquet"])
+def test_other_exports_of_a_bucket_are_read_too(
+    name: str, bucket: tuple[str, Any], tmp_path: Path
+) -> None:
+    import gzip
+
+    import polars as pl
+
+    text = b'# TYPE up gauge\nup{node="a"} 1 1795392000000\nup{node="b"} 2 1795392000000\n'
+    frame = pl.DataFrame({"metric": ["up"] * 2, "node": ["a", "b"],
+                          "time": [1795392000000] * 2, "value": [1.0, 2.0]})  # fmt: skip
+    if name.endswith(".parquet"):
+        frame.write_parquet(tmp_path / name)
+    elif name.endswith(".csv"):
+        frame.write_csv(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    local = capacity.read(tmp_path)
+    assert len(local.samples) == 2
+    same(capacity.read(put(tmp_path, bucket)), local)
+
+
+def test_an_empty_bucket_is_told(bucket: tuple[str, Any]) -> None:
+    with pytest.raises(ExportError, match=r"memory://.*(no such file|holds no files)"):
+        capacity.read(bucket[0])
+
+
+def test_a_kind_of_url_that_nobody_knows_is_told_without_its_secrets() -> None:
+    with pytest.raises(ExportError, match="nowhere://") as error:
+        capacity.read("nowhere://user:hunter2@bucket/x")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_store_whose_package_is_missing_is_told_without_secrets() -> None:
+    if importlib.util.find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    with pytest.raises(ExportError, match=r"s3://.*s3fs") as error:
+        capacity.read("s3://user:hunter2@bucket/x")
+    assert "hunter2" not in str(error.value)
