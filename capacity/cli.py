@@ -180,11 +180,10 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
     from capacity import overview, printing
     from capacity.export import concat
     from capacity.inventory import merge
-    from capacity.load import read, read_inventory
+    from capacity.load import read_any
 
-    metrics = concat([read(source) for source in sources])
-    parts = [read_inventory(s, required=False) for s in sources if "://" not in s]
-    told = overview.reading(metrics, merge(parts))
+    metrics, parts = zip(*(read_any(source) for source in sources), strict=True)
+    told = overview.reading(concat(metrics), merge(parts))
     if output == "json":
         printing.print_json({name: frame.to_dicts() for name, frame in told.items()})
         return

@@ -57,10 +57,14 @@ def _from_bpftool(
         map=pl.col("name").str.replace(r"_\d{5}$|_(netdev|overlay|hostns)_.*$", "")
     )
     shape = ["map", "type", "key_size", "value_size", "max_entries"]
-    grouped = kinds.group_by(shape, maintain_order=True).agg(
+    by_node = kinds.group_by("node", *shape, maintain_order=True).agg(
         count=pl.len().cast(pl.Int64),
         memlock=pl.col("memlock").sum(),
         flags=pl.col("flags").first(),
+    )
+    # Maps are told per node: of several nodes the one that pays most for a kind counts
+    grouped = by_node.sort("memlock", "count", descending=True, nulls_last=True).unique(
+        shape, keep="first", maintain_order=True
     )
     rows = []
     for row in grouped.iter_rows(named=True):

@@ -1,7 +1,8 @@
-"""BPF maps of a node as bpftool prints them; two forms.
+"""BPF maps of a node as bpftool prints them; three forms.
 
-``bpftool map show -j`` is a list; names are cut by the kernel. A list of pins, lines of
-``PATH {json}`` (``bpftool map show -j pinned PATH`` after each path), tells whole names.
+``bpftool map show -j`` is a list, without ``-j`` it is text; names are cut by the kernel. A list of
+pins, lines of ``PATH {json}`` (``bpftool map show -j pinned PATH`` after each path), tells whole
+names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ _FIELDS: Final[dict[str, type]] = {
     "flags": int,
 }
 _SHAPE: Final = ["type", "key_size", "value_size"]
+# tools/bpf/bpftool/map.c show_map_header_plain, show_map_close_plain, Linux 6.18
+_HEAD: Final = re.compile(
+    rb"^(\d{1,18}): (\S+)  (?:name (\S+)  )?flags 0x([0-9a-f]{1,15})", re.MULTILINE
+)
+_SIZES: Final = re.compile(
+    rb"\n\s+key (\d{1,18})B  value (\d{1,18})B  max_entries (\d{1,18})(?:  memlock (\d{1,18})B)?"
+)
+_PINNED: Final = re.compile(rb"^\s+pinned (\S+)", re.MULTILINE)
 # BPF_OBJ_NAME_LEN is 16 with the closing zero: include/uapi/linux/bpf.h
 _CUT: Final = 15
 # RFC 3339 with the colons a file name cannot have: 2026-11-23T23-39-23Z
@@ -80,6 +89,38 @@ def read_pins(data: bytes, name: str) -> Found:
             entries.append((f"line {number}", orjson.loads(told) | {"pinned": [path]}))
         except (orjson.JSONDecodeError, TypeError):
             faults.append(f"line {number}: {line[:60]!r} is not a path and a JSON object")
+    return _found(entries, tuple(faults), name)
+
+
+def is_text(data: bytes) -> bool:
+    """Tell whether a text is that of `bpftool map show`."""
+    head = _HEAD.match(data, len(data[:400]) - len(data[:400].lstrip()))
+    return head is not None and _SIZES.search(data, head.end(), head.end() + 400) is not None
+
+
+def read_text(data: bytes, name: str) -> Found:
+    """Read the text of `bpftool map show`: the same rows as of its JSON."""
+    heads = list(_HEAD.finditer(data))
+    entries: list[tuple[str, Any]] = []
+    faults = []
+    for head, end in zip(heads, [*(h.start() for h in heads[1:]), len(data)], strict=True):
+        sizes = _SIZES.search(data, head.end(), end)
+        if sizes is None:
+            faults.append(f"map {int(head[1])}: no key, value and max_entries; export it again")
+            continue
+        numbers = (None if text is None else int(text) for text in sizes.groups())
+        told = dict(
+            zip(("bytes_key", "bytes_value", "max_entries", "bytes_memlock"), numbers, strict=True)
+        )
+        pin = _PINNED.search(data, sizes.end(), end)
+        entry = {
+            "id": int(head[1]),
+            "type": head[2].decode("ascii", "replace"),
+            "name": (head[3] or b"").decode("ascii", "replace"),
+            "flags": int(head[4], 16),
+            "pinned": [pin[1].decode("utf-8", "replace")] if pin else [],
+        }
+        entries.append((f"map {int(head[1])}", entry | told))
     return _found(entries, tuple(faults), name)
 
 

@@ -21,6 +21,7 @@ from capacity.export import Metrics
 from capacity.load.exposition import EVENT_TIME, scrape_time
 from capacity.load.files import whole
 from capacity.load.gather import Selection, Source, assemble
+from capacity.load.homes import bugtool_pod
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 
 FORMAT: Final = "cilium_metrics"
@@ -97,9 +98,12 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
             continue
         moment, note = scrape_time(path, _newest_event(told))
         source.notes += [note] if note else []
+        pod = bugtool_pod(str(path))
+        # The lists of the agents of a sysdump name no agent: their folders do
+        agent = {"pod": pod} if pod else {}
         for one, value in zip(told.labels, told.values, strict=True):
             rows.append((index, len(labels), moment, value))
-            labels.append(one)
+            labels.append(agent | one)
     series = pl.DataFrame(
         [label_columns(one) for one in labels], schema=dict.fromkeys(LABEL_COLUMNS, pl.String)
     )

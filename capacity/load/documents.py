@@ -10,6 +10,7 @@ import codecs
 import gc
 import gzip
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ def content(path: Path) -> bytes:
             packed = file.read(len(_GZIP)) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as stream:
             data = bytes(stream.read(MOST_BYTES + 1))
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         why = getattr(error, "strerror", None) or error
         raise ExportError(f"{path}: cannot be read: {why}") from error
     if len(data) > MOST_BYTES:
@@ -141,6 +142,10 @@ def parse(data: bytes, *, is_json: bool) -> Documents:
     except orjson.JSONDecodeError as error:
         if is_json:
             return Documents((), (_json_fault(error),))
+        told = _yaml(data)
+        # Flow mappings of YAML look like JSON; what is broken as both was meant as JSON
+        is_json = not told.values and all("YAML is broken" in fault for fault in told.faults)
+        return Documents((), (_json_fault(error),)) if is_json else told
     return _yaml(data)
 
 
