@@ -13,14 +13,20 @@ import polars as pl
 from capacity.tables import (
     BACKENDS,
     BPF_MAPS,
+    CIDR_GROUPS,
+    DNS,
     ENDPOINTS,
     IDENTITIES,
+    MAP_ENTRIES,
     NAMESPACES,
     NODES,
+    OBJECTS,
     OPTIONS,
     POLICIES,
+    PREFIXES,
     SERVICES,
     SOURCES,
+    WORKLOADS,
 )
 
 
@@ -35,8 +41,14 @@ class Inventory:
     namespaces: pl.DataFrame = field(default_factory=NAMESPACES.empty)
     identities: pl.DataFrame = field(default_factory=IDENTITIES.empty)
     policies: pl.DataFrame = field(default_factory=POLICIES.empty)
+    cidr_groups: pl.DataFrame = field(default_factory=CIDR_GROUPS.empty)
+    dns: pl.DataFrame = field(default_factory=DNS.empty)
+    prefixes: pl.DataFrame = field(default_factory=PREFIXES.empty)
+    objects: pl.DataFrame = field(default_factory=OBJECTS.empty)
+    workloads: pl.DataFrame = field(default_factory=WORKLOADS.empty)
     options: pl.DataFrame = field(default_factory=OPTIONS.empty)
     bpf_maps: pl.DataFrame = field(default_factory=BPF_MAPS.empty)
+    map_entries: pl.DataFrame = field(default_factory=MAP_ENTRIES.empty)
     sources: pl.DataFrame = field(default_factory=SOURCES.empty)
 
     @property
@@ -66,8 +78,14 @@ def merge(parts: Sequence[Inventory]) -> Inventory:
         "namespaces": ["namespace"],
         "identities": ["identity"],
         "policies": ["kind", "namespace", "policy"],
+        "cidr_groups": ["name"],
+        "dns": ["name", "address"],
+        "prefixes": ["prefix"],
+        "objects": ["kind", "namespace", "name"],
+        "workloads": ["kind", "namespace", "workload", "container"],
         "options": ["option"],
         "bpf_maps": None,
+        "map_entries": None,
     }
     tables = (
         {

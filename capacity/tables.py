@@ -167,6 +167,14 @@ ENDPOINTS: Final = Table(
         Column("node", pl.String, nullable=True),
         Column("labels", pl.String, "", "pod labels, a JSON object with sorted keys"),
         Column("ips", pl.Int64, "1", "pod IPs (2 with dual stack)", nullable=True),
+        Column("service_account", pl.String, "", "spec.serviceAccountName", nullable=True),
+        Column(
+            "named_ports",
+            pl.String,
+            "",
+            "ports of containers that have a name, a JSON list of name, port, protocol",
+            nullable=True,
+        ),
     ),
 )
 SERVICES: Final = Table(
@@ -184,17 +192,23 @@ SERVICES: Final = Table(
         Column("internal_policy", pl.String, "", "internalTrafficPolicy"),
         Column("affinity", pl.Boolean, "", "sessionAffinity: ClientIP"),
         Column("node_ports", pl.Boolean, "", "node ports are allocated"),
+        Column("labels", pl.String, "", "labels, a JSON object with sorted keys"),
+        Column("object", pl.String, "", "spec, status and Cilium's annotations as JSON"),
     ),
 )
 BACKENDS: Final = Table(
     "backends",
-    "one backend address and port of a service, from EndpointSlices",
+    "one backend address and port of a service, ready or still serving, from EndpointSlices",
     (
         Column("namespace", pl.String),
         Column("service", pl.String),
         Column("address", pl.String),
         Column("port", pl.Int64, nullable=True),
         Column("protocol", pl.String),
+        Column("port_name", pl.String, "", "name of the service's port", nullable=True),
+        Column("node", pl.String, "", "node of the backend", nullable=True),
+        Column("ready", pl.Boolean, "", "it takes new connections", nullable=True),
+        Column("terminating", pl.Boolean, "", "it is about to end", nullable=True),
     ),
 )
 NAMESPACES: Final = Table(
@@ -225,6 +239,57 @@ POLICIES: Final = Table(
         Column("object", pl.String, "", "spec and specs as JSON"),
     ),
 )
+CIDR_GROUPS: Final = Table(
+    "cidr_groups",
+    "one list of CIDRs that policies name (CiliumCIDRGroup)",
+    (
+        Column("name", pl.String),
+        Column("labels", pl.String, "", "labels, a JSON object with sorted keys"),
+        Column("cidrs", pl.String, "", "spec.externalCIDRs, a JSON list"),
+    ),
+)
+DNS: Final = Table(
+    "dns",
+    "one address that a name was answered with, as the DNS proxy learned it",
+    (
+        Column("name", pl.String, "", "name without the dot at its end"),
+        Column("address", pl.String),
+    ),
+)
+PREFIXES: Final = Table(
+    "prefixes",
+    "one CIDR that has labels of its own in the ipcache",
+    (
+        Column("prefix", pl.String),
+        Column("labels", pl.String, "", "labels with their sources, a JSON list"),
+    ),
+)
+OBJECTS: Final = Table(
+    "objects",
+    "one object that makes entries or settings of its own; the whole object is kept",
+    (
+        Column("kind", pl.String, "", "CiliumEnvoyConfig, CiliumNodeConfig and the like"),
+        Column("namespace", pl.String, nullable=True),
+        Column("name", pl.String),
+        Column("source", pl.String, "", "file and document it was read from"),
+        Column("object", pl.String, "", "spec as JSON"),
+    ),
+)
+WORKLOADS: Final = Table(
+    "workloads",
+    "one container of the pods that a Deployment, StatefulSet or DaemonSet makes",
+    (
+        Column("kind", pl.String),
+        Column("namespace", pl.String),
+        Column("workload", pl.String),
+        Column("container", pl.String),
+        Column("replicas", pl.Int64, "1", "pods; null for one on each node", nullable=True),
+        Column("cpu_request", pl.Int64, "millicore", nullable=True),
+        Column("cpu_limit", pl.Int64, "millicore", nullable=True),
+        Column("memory_request", pl.Int64, "byte", nullable=True),
+        Column("memory_limit", pl.Int64, "byte", nullable=True),
+    ),
+)
 OPTIONS: Final = Table(
     "options",
     "one Cilium agent option that is set explicitly (cilium-config ConfigMap or Helm values)",
@@ -247,6 +312,19 @@ BPF_MAPS: Final = Table(
         Column("max_entries", pl.Int64, "1"),
         Column("flags", pl.Int64),
         Column("memlock", pl.Int64, "byte", nullable=True),
+    ),
+)
+MAP_ENTRIES: Final = Table(
+    "map_entries",
+    "one BPF map of a node as a command of cilium-dbg tells it: how full, or how large",
+    (
+        Column("time", TIME, nullable=True),
+        Column("node", pl.String, "", "its name, else the folder it is told in", nullable=True),
+        Column("map", pl.String, "", "pinned name; policy maps without the endpoint's number"),
+        Column("entries", pl.Int64, "1", "entries the map holds", nullable=True),
+        Column("max_entries", pl.Int64, "1", "size the agent reports", nullable=True),
+        Column("subject", pl.String, "", "endpoint of a policy map", nullable=True),
+        Column("source", pl.String, "", "command, and the file it was read from"),
     ),
 )
 OBSERVATIONS: Final = Table(
@@ -494,7 +572,9 @@ COVERAGE: Final = Table(
     ),
 )
 TABLES: Final = (
-    SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, POLICIES, OPTIONS, BPF_MAPS,
+    SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, NAMESPACES, IDENTITIES,
+    POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
+    MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
     FORECAST, EXHAUSTION, RECOMMENDATION, COVERAGE,
 )  # fmt: skip

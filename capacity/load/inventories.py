@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +16,26 @@ import polars as pl
 from capacity.errors import ExportError
 from capacity.export import source_row, without_secrets
 from capacity.inventory import Inventory
-from capacity.load import bpftool, helm, kubernetes
+from capacity.load import archives, bpftool, cilium_dbg, golden_case, helm, kubernetes, workloads
 from capacity.load.documents import Documents, Found, Row, collector_paused, content, parse
+from capacity.load.homes import nodes_of
 from capacity.tables import (
     BACKENDS,
     BPF_MAPS,
+    CIDR_GROUPS,
+    DNS,
     ENDPOINTS,
     IDENTITIES,
+    MAP_ENTRIES,
     NAMESPACES,
     NODES,
+    OBJECTS,
     OPTIONS,
     POLICIES,
+    PREFIXES,
     SERVICES,
     SOURCES,
+    WORKLOADS,
     Table,
     check,
 )  # fmt: skip
@@ -50,36 +58,55 @@ def _helm_values(document: Any, place: str) -> Found:
 INVENTORY_READERS: Final[Mapping[str, InventoryReader]] = {
     "kubernetes": InventoryReader(kubernetes.is_object, kubernetes.read),
     "bpftool": InventoryReader(bpftool.is_map_list, bpftool.read),
-    "golden case": InventoryReader(kubernetes.is_case, kubernetes.read_case),
+    "golden case": InventoryReader(golden_case.is_case, golden_case.read),
+    **{name: InventoryReader(*reader) for name, reader in cilium_dbg.JSON_READERS.items()},
     "helm values": InventoryReader(lambda told: helm.values_of(told) is not None, _helm_values),
 }
 _PINS: Final = "bpftool pins"
+_TOLD_PODS: Final = ("Pod", "CiliumEndpoint", "CiliumEndpointSlice", "cilium-dbg endpoint")
 # Table → kinds its rows come from, in order of trust: of one object told twice the last one wins
 TABLES_OF: Final[Mapping[Table, tuple[str, ...]]] = {
-    SERVICES: ("Service",),
+    SERVICES: ("cilium-dbg service", "Service"),
     BACKENDS: ("Endpoints", "EndpointSlice"),
     NAMESPACES: ("Namespace",),
-    IDENTITIES: ("CiliumIdentity",),
-    POLICIES: ("NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"),
-    OPTIONS: ("Helm", "HelmRelease", "ConfigMap"),
-}
+    IDENTITIES: ("cilium-dbg identity", "CiliumIdentity"),
+    POLICIES: (
+        "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy",
+        "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy",
+    ),
+    CIDR_GROUPS: ("CiliumCIDRGroup",),
+    DNS: ("dns",),
+    PREFIXES: ("prefixes",),
+    OBJECTS: (
+        "CiliumClusterwideEnvoyConfig", "CiliumEgressGatewayPolicy", "CiliumEnvoyConfig",
+        "CiliumLoadBalancerIPPool", "CiliumLocalRedirectPolicy", "CiliumNodeConfig",
+    ),
+    OPTIONS: ("cilium-dbg option", "Helm", "HelmRelease", "ConfigMap"),
+}  # fmt: skip
 # What makes an object one and the same
 _KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
     SERVICES: ("namespace", "service"),
-    BACKENDS: ("namespace", "service", "address", "port", "protocol"),
+    # One port may have several names: each is one of the service's ports
+    BACKENDS: ("namespace", "service", "address", "port", "protocol", "port_name"),
     NAMESPACES: ("namespace",),
     IDENTITIES: ("identity",),
     POLICIES: ("kind", "namespace", "policy"),
+    CIDR_GROUPS: ("name",),
+    DNS: ("name", "address"),
+    PREFIXES: ("prefix",),
+    OBJECTS: ("kind", "namespace", "name"),
+    WORKLOADS: ("kind", "namespace", "workload", "container"),
     OPTIONS: ("option",),
     ENDPOINTS: ("namespace", "pod"),
 }
 # Endings in a folder; other files there are none of ours. `.gz` may follow each.
 _JSON: Final = (".json",)
 _YAML: Final = (".yaml", ".yml")
-_TEXT: Final = (".txt",)
+_TEXT: Final = (".txt", ".md")
 # Exports of metrics: read() takes them
 _METRICS: Final = (".prom", ".om", ".csv", ".tsv", ".parquet", ".pb", ".snappy")
 _ANSWER: Final = (b'{"status":"success"', b'{"status":"error"')
+_LIKE_JSON: Final = re.compile(rb"\s*[\[{](?!\s*\"action\")")
 _SHOWN: Final = 5
 
 
@@ -101,8 +128,9 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
     source
         A file, a folder (read with all below it but hidden folders and charts/cilium), a glob, or
         several of these: Kubernetes objects as kubectl prints them or as they stand in Git (JSON,
-        YAML, Lists), ``bpftool map show -j``, lists of pins, Helm values of Cilium, golden policy
-        cases; each may be gzip'd. Exports of metrics among them are left to `read`.
+        YAML, Lists), ``bpftool map show``, lists of pins, outputs of cilium-dbg, Helm values of
+        Cilium, golden policy cases; each may be gzip'd. Exports of metrics among them are left to
+        `read`.
     required
         Whether it is an error that nothing of an inventory is there.
 
@@ -129,7 +157,9 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
     rows = [_source_of(file) for file in files]
     rows += _unused_row(_name(source), files, repeated)
     sources = check(pl.concat([SOURCES.empty(), *rows]), SOURCES)
-    if required and not any(found.read > len(found.faults) for f in files for found in f.found):
+    is_told = any(found.read > len(found.faults) for file in files for found in file.found)
+    # An empty list tells that a map holds nothing
+    if required and not is_told and inventory["map_entries"].is_empty():
         raise ExportError(_nothing(_name(source), len(paths), sources))
     return Inventory(**inventory, sources=sources)
 
@@ -158,18 +188,26 @@ def _paths(source: Source) -> Iterator[Path]:
     path = Path(source)
     if path.is_dir():
         found = [p for p in path.rglob("*") if _is_read(p.relative_to(path)) and p.is_file()]
-        yield from sorted(
-            (p for p in found if _ending(p) in (*_JSON, *_YAML, *_TEXT)),
-            key=lambda p: p.relative_to(path).parts,
-        )
+        for one in sorted(found, key=lambda p: p.relative_to(path).parts):
+            if archives.is_archive(one):
+                yield from _members(one)
+            elif _ending(one) in (*_JSON, *_YAML, *_TEXT):
+                yield one
     elif path.exists():
-        yield path
+        yield from _members(path) if archives.is_archive(path) else [path]
     else:
         # Path.glob takes no absolute patterns
         matches = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
         if not matches:
             raise ExportError(f"{_name(source)}: no such file or folder, and no file matches it")
         yield from dict.fromkeys(found for match in matches for found in _paths(Path(match)))
+
+
+def _members(path: Path) -> Iterator[Path]:
+    for member in archives.members(path):
+        is_refused = isinstance(member, archives.Member) and member.fault is not None
+        if is_refused or _ending(member) in (*_JSON, *_YAML, *_TEXT):
+            yield member
 
 
 def _is_read(path: Path) -> bool:
@@ -193,7 +231,12 @@ def _read_file(path: Path) -> _File | None:
         return _File(path, None, (), (str(error).removeprefix(f"{path}: "),))
     if bpftool.is_pin_list(data):
         return _File(path, _PINS, (bpftool.read_pins(data, path.name),), ())
-    if _ending(path) in _TEXT or _is_answer(data):
+    if _is_answer(data):
+        return None
+    told = None if _LIKE_JSON.match(data) else cilium_dbg.read_text(data, str(path))
+    if told is not None:
+        return _File(path, told[0], (told[1],), ())
+    if _ending(path) in _TEXT:
         return None
     with collector_paused():
         return _taken(path, parse(data, is_json=_ending(path) in _JSON))
@@ -253,25 +296,56 @@ def tables_of(told: Sequence[tuple[str, Found]]) -> tuple[dict[str, pl.DataFrame
     Returns
     -------
     tuple
-        Tables by name, and a note where policies were told more than once.
+        Tables by name, and a note where policies were told more than once, or where no pods are
+        told and those that workloads make stand for them.
     """
     rows: dict[str, list[Row]] = {}
+    homes = nodes_of(told)
     for origin, found in told:
         for kind, some in found.rows.items():
-            more = [(origin, *row) for row in some] if kind == "bpf_maps" else some
-            rows.setdefault(kind, []).extend(more)
+            rows.setdefault(kind, []).extend(_placed(kind, some, origin, homes[origin]))
     frames = {
         table.name: _frame([row for kind in kinds for row in rows.get(kind, ())], table)
         for table, kinds in TABLES_OF.items()
     }
     nodes = _nodes(rows)
     frames["nodes"] = _counted(nodes)
-    frames["endpoints"] = _endpoints(rows, nodes)
+    if frames["policies"].is_empty():
+        frames["policies"] = _frame(rows.get("cilium-dbg policy", ()), POLICIES)
+    frames["backends"] = _with_others(frames["backends"], rows.get("cilium-dbg backend", ()))
+    frames["map_entries"] = check(
+        pl.DataFrame(rows.get("map_entries", ()), schema=MAP_ENTRIES.schema, orient="row"),
+        MAP_ENTRIES,
+    )
+    frames["endpoints"] = _endpoints(rows, nodes, frames["identities"])
+    frames["workloads"] = _workloads(rows)
     frames["bpf_maps"] = _bpf_maps(rows.get("bpf_maps", []))
     policies = sum(len(rows.get(kind, ())) for kind in TABLES_OF[POLICIES])
     twice = policies - len(frames["policies"])
-    note = f"{twice} policies of the same kind, namespace and name: the last one counts"
-    return frames, note if twice else None
+    notes = [f"{twice} policies of the same kind, namespace and name: the last one counts"]
+    notes = notes if twice > 0 else []
+    if frames["endpoints"].is_empty():
+        frames["endpoints"], made = workloads.endpoints(rows, len(nodes))
+        notes += [made] if made else []
+    return frames, "; ".join(notes) or None
+
+
+def _placed(kind: str, rows: Sequence[Row], origin: str, node: str | None) -> Sequence[Row]:
+    """Put the node or the file into rows of a kind that is of one node."""
+    if kind == "bpf_maps":
+        return [(origin, *row[:3], node, *row[4:]) for row in rows]
+    if kind == "map_entries":
+        time = bpftool.time_in(Path(origin).name)
+        return [(time, node, *row) for row in rows]
+    if kind == "cilium-dbg endpoint":
+        return [(*row[:2], node, *row[3:]) for row in rows]
+    return rows
+
+
+def _with_others(told: pl.DataFrame, others: Sequence[Row]) -> pl.DataFrame:
+    """Add backends of services of which Kubernetes objects tell none."""
+    more = _frame(others, BACKENDS).join(told, on=["namespace", "service"], how="anti")
+    return pl.concat([told, more]).sort(_KEYS[BACKENDS])
 
 
 def _frame(rows: Sequence[Row], table: Table) -> pl.DataFrame:
@@ -282,22 +356,26 @@ def _frame(rows: Sequence[Row], table: Table) -> pl.DataFrame:
 
 
 def _nodes(rows: Mapping[str, Sequence[Row]]) -> pl.DataFrame:
-    """Node and CiliumNode of one name are one node: what Cilium tells comes first.
+    """Join what is told of one name: CiliumNode comes first, lists of agents come last.
 
     Column `addresses` still lists them: endpoints look their node up by address.
     """
     schema = pl.Schema({**NODES.schema, "addresses": pl.List(pl.String)})
-    plain, cilium = (
-        pl.DataFrame(rows.get(kind, ()), schema=schema, orient="row").unique(
-            "node", keep="last", maintain_order=True
-        )
-        for kind in ("Node", "CiliumNode")
-    )
-    both = cilium.join(plain, on="node", how="full", coalesce=True, suffix="_plain")
+    both = pl.DataFrame(schema=schema)
+    for kind in ("cilium-dbg node", "Node", "CiliumNode"):
+        frame = pl.DataFrame(rows.get(kind, ()), schema=schema, orient="row")
+        frame = frame.unique("node", keep="last", maintain_order=True)
+        both = _over(frame, both)
+    return both.with_columns(pl.col("labels").fill_null("{}")).sort("node")
+
+
+def _over(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Join two frames of nodes; the first one wins."""
+    both = first.join(second, on="node", how="full", coalesce=True, suffix="_plain")
     told = [
         pl.coalesce(name, f"{name}_plain").alias(name) for name in NODES.schema if name != "node"
     ]
-    return both.select("node", *told).sort("node")
+    return both.select("node", *told)
 
 
 def _counted(nodes: pl.DataFrame) -> pl.DataFrame:
@@ -305,22 +383,50 @@ def _counted(nodes: pl.DataFrame) -> pl.DataFrame:
     return check(nodes.with_columns(addresses=pl.when(many > 0).then(many)), NODES)
 
 
-def _endpoints(rows: Mapping[str, Sequence[Row]], nodes: pl.DataFrame) -> pl.DataFrame:
+def _endpoints(
+    rows: Mapping[str, Sequence[Row]], nodes: pl.DataFrame, identities: pl.DataFrame
+) -> pl.DataFrame:
     """Pods, and Cilium's endpoints where no pod tells; these name their node by its address."""
     pods = _frame(rows.get("Pod", ()), ENDPOINTS)
-    listed = [*rows.get("CiliumEndpointSlice", ()), *rows.get("CiliumEndpoint", ())]
+    sliced = _sliced(rows.get("CiliumEndpointSlice", ()), identities)
+    listed = [*sliced, *rows.get("CiliumEndpoint", ())]
     others = _frame(listed, ENDPOINTS).join(pods, on=["namespace", "pod"], how="anti")
     named = nodes.select("node", "addresses").explode("addresses").drop_nulls()
     homes = named.unique("addresses", keep="first", maintain_order=True)
     others = others.rename({"node": "addresses"}).join(homes, on="addresses", how="left")
     both = pl.concat([pods, others.select(ENDPOINTS.schema.names())])
+    agents = _frame(rows.get("cilium-dbg endpoint", ()), ENDPOINTS)
+    both = pl.concat([both, agents.join(both, on=["namespace", "pod"], how="anti")])
     return check(both.sort("namespace", "pod"), ENDPOINTS)
+
+
+def _sliced(rows: Sequence[Row], identities: pl.DataFrame) -> list[Row]:
+    """Endpoints of slices: their labels and service account are those of their identity."""
+    if not rows:
+        return []
+    told = {
+        number: kubernetes.pod_labels(labels)
+        for number, labels in identities.select("identity", "labels").iter_rows()
+    }
+    unknown = "{}", None
+    return [
+        (*row[:3], labels, row[4], account, row[6])
+        for row in rows
+        for labels, account in (told.get(row[7], unknown),)
+    ]
+
+
+def _workloads(rows: Mapping[str, Sequence[Row]]) -> pl.DataFrame:
+    width = len(WORKLOADS.columns)
+    return _frame(
+        [row[:width] for kind in workloads.KINDS for row in rows.get(kind, ())], WORKLOADS
+    )
 
 
 def _origin(path: Path) -> str:
     """Name the node of a file: `a.json` and `a.pins.txt` in one folder are of one node."""
     name = path.name.removesuffix(".gz")
-    for ending in (".pins.txt", ".bpftool.json", ".json"):
+    for ending in (".pins.txt", ".bpftool.json", ".json", ".txt"):
         name = name.removesuffix(ending)
     return str(path.with_name(name))
 

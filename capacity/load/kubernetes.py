@@ -1,31 +1,44 @@
 """Kubernetes and Cilium objects as rows, by kind; which kinds are read is the literal KINDS.
 
-Also the golden policy cases (inputs.json). Files, duplicates and tables are inventories.py's.
+Files, duplicates and tables are inventories.py's, containers of workloads workloads.py's.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from capacity.errors import SettingsError
-from capacity.load import helm
+from capacity.load import helm, workloads
 from capacity.load.documents import Found, Row
-from capacity.units import parse_bytes, parse_millicores, parse_quantity, rounded
+from capacity.load.fields import (
+    DEFAULT,
+    LARGEST,
+    TEMPLATE,
+    Fault,
+    Object,
+    as_json,
+    bounded,
+    dicts_at,
+    is_text,
+    labels_of,
+    name_of,
+    namespace_of,
+    quantity_at,
+    text_at,
+    texts_in,
+    value_at,
+    whole,
+)
+from capacity.units import parse_bytes, parse_millicores
 
-Object = Mapping[str, Any]
-_T = TypeVar("_T")
-# What kubectl takes where an object in a file names none
-_DEFAULT: Final = "default"
-_TEMPLATE: Final = "{{"
-# What a column of integers holds
-_LARGEST: Final = (1 << 63) - 1
-
-
-class _Fault(ValueError):
-    """An object that is refused: field path, value, what was wanted."""
+# Labels that Cilium adds to those of a pod: pkg/k8s/apis/cilium.io/const.go
+_ACCOUNT: Final = "io.cilium.k8s.policy.serviceaccount"
+_ADDED: Final = ("io.cilium.k8s.", "io.kubernetes.pod.namespace")
+_HOSTS: Final = "host-network pods"
+_ANNOTATIONS: Final = "cilium.io/"
 
 
 def is_object(document: Any) -> bool:
@@ -67,11 +80,13 @@ def read(document: Any, place: str) -> Found:
         seen += 1
         try:
             told = reader(item, where)
-        except (_Fault, SettingsError) as error:
+        except (Fault, SettingsError) as error:
             faults.append(f"{where}: {kind[1]} {_called(item)}: {error}")
             continue
         if isinstance(told, str):
             left_out[told] += 1
+            if told == _HOSTS:
+                rows.setdefault("agent pod", []).extend(_host(item))
         else:
             rows.setdefault(kind[1], []).extend(told)
     return Found(seen, rows, tuple(faults), left_out, unused)
@@ -117,248 +132,274 @@ def _called(item: Object) -> str:
     return str(name) if name else "without a name"
 
 
-def _field(item: Object, path: str, kind: type[_T]) -> _T | None:
-    """Value at a dotted path; None where it is not told."""
-    value: Any = item
-    for name in path.split("."):
-        if not isinstance(value, dict):
-            raise _Fault(f"{path}: {value!r:.40} on the way is no mapping")
-        value = value.get(name)
-        if value is None:
-            return None
-    if not isinstance(value, kind):
-        raise _Fault(f"{path} is {value!r:.60}, wanted {kind.__name__}")
-    return value
-
-
-def _dicts(item: Object, path: str) -> list[dict[str, Any]]:
-    """List of mappings at a dotted path."""
-    values = _field(item, path, list) or []
-    if not all(isinstance(value, dict) for value in values):
-        raise _Fault(f"{path} holds something else than mappings")
-    return values
-
-
-def _name(item: Object) -> str:
-    name = _text(item, "metadata.name")
-    if _TEMPLATE in name:
-        raise _Fault(f"metadata.name {name!r} is a template; read what `helm template` prints")
-    return name
-
-
-def _text(item: Object, path: str) -> str:
-    value = _field(item, path, str)
-    if not value:
-        raise _Fault(f"{path} is missing")
-    return value
-
-
-def _texts(entries: Iterable[Object], *names: str) -> list[str]:
-    """Distinct texts under these names, sorted."""
-    found = {entry.get(name) for entry in entries for name in names if _is_text(entry.get(name))}
-    return sorted(map(str, found))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value not in ("", "None")
-
-
-def _namespace(item: Object) -> str:
-    return _field(item, "metadata.namespace", str) or _DEFAULT
-
-
-def _json(labels: Object | None) -> str:
-    return json.dumps(labels or {}, sort_keys=True, ensure_ascii=False)
-
-
-def _labels(item: Object) -> str:
-    return _json(_field(item, "metadata.labels", dict))
-
-
-def _quantity(item: Object, path: str, parse: Callable[[str | float], int]) -> int | None:
-    value = _field(item, path, object)
-    if value is None:
-        return None
-    if not isinstance(value, str | int | float):
-        raise _Fault(f"{path} is {value!r:.60}, wanted a quantity")
-    try:
-        number = parse(value)
-    except (SettingsError, ArithmeticError, ValueError) as error:
-        raise _Fault(f"{path}: {error}") from None
-    return _bounded(number, path, _LARGEST)
-
-
-def _bounded(number: int, path: str, most: int) -> int:
-    if not 0 <= number <= most:
-        raise _Fault(f"{path} is {number}, wanted 0 to {most}")
-    return number
-
-
-def _count(text: str | float) -> int:
-    return rounded(parse_quantity(text), "down")
-
-
 def _node(item: Object, place: str) -> list[Row]:
-    addresses = _texts(
+    addresses = texts_in(
         (
             entry
-            for entry in _dicts(item, "status.addresses")
+            for entry in dicts_at(item, "status.addresses")
             if entry.get("type") in ("InternalIP", "ExternalIP")
         ),
         "address",
     )
-    cidrs = _field(item, "spec.podCIDRs", list) or [_field(item, "spec.podCIDR", str)]
+    cidrs = value_at(item, "spec.podCIDRs", list) or [value_at(item, "spec.podCIDR", str)]
     return [(
-        _name(item),
-        _quantity(item, "status.capacity.memory", parse_bytes),
-        _quantity(item, "status.capacity.cpu", parse_millicores),
+        name_of(item),
+        quantity_at(item, "status.capacity.memory", parse_bytes),
+        quantity_at(item, "status.capacity.cpu", parse_millicores),
         addresses or None,
-        sum(map(_is_text, cidrs)) or None,
-        _quantity(item, "status.allocatable.pods", _count),
-        _field(item, "status.nodeInfo.kernelVersion", str),
-        _labels(item),
+        sum(map(is_text, cidrs)) or None,
+        quantity_at(item, "status.allocatable.pods", whole),
+        value_at(item, "status.nodeInfo.kernelVersion", str),
+        labels_of(item),
     )]  # fmt: skip
 
 
 def _cilium_node(item: Object, place: str) -> list[Row]:
     """Addresses are those the agents' node map holds: pkg/datapath/linux/node_ids.go."""
-    addresses = _texts(_dicts(item, "spec.addresses"), "ip")
-    cidrs = list(_field(item, "spec.ipam.podCIDRs", list) or [])
-    for pool in _dicts(item, "spec.ipam.pools.allocated"):
-        cidrs += _field(pool, "cidrs", list) or []
+    addresses = texts_in(dicts_at(item, "spec.addresses"), "ip")
+    cidrs = list(value_at(item, "spec.ipam.podCIDRs", list) or [])
+    for pool in dicts_at(item, "spec.ipam.pools.allocated"):
+        cidrs += value_at(pool, "cidrs", list) or []
     many = len({str(cidr) for cidr in cidrs}) or None
-    return [(_name(item), None, None, addresses or None, many, None, None, _labels(item))]
+    return [(name_of(item), None, None, addresses or None, many, None, None, labels_of(item))]
 
 
 def _pod(item: Object, place: str) -> list[Row] | str:
-    if _field(item, "spec.hostNetwork", bool):
-        return "host-network pods"
-    if _field(item, "status.phase", str) in ("Succeeded", "Failed"):
+    if value_at(item, "spec.hostNetwork", bool):
+        return _HOSTS
+    if value_at(item, "status.phase", str) in ("Succeeded", "Failed"):
         return "ended pods"
-    ips = _texts(_dicts(item, "status.podIPs"), "ip")
-    if not ips and not _field(item, "status.podIP", str):
+    ips = texts_in(dicts_at(item, "status.podIPs"), "ip")
+    if not ips and not value_at(item, "status.podIP", str):
         return "pods without an address"
-    node = _field(item, "spec.nodeName", str)
-    return [(_namespace(item), _name(item), node, _labels(item), len(ips) or 1)]
+    node, account = (
+        value_at(item, f"spec.{name}", str) for name in ("nodeName", "serviceAccountName")
+    )
+    ports = as_json(workloads.named_ports(item, "spec"))
+    return [
+        (namespace_of(item), name_of(item), node, labels_of(item), len(ips) or 1, account, ports)
+    ]
+
+
+def _host(item: Object) -> list[Row]:
+    """Agents are such pods: which node one is on tells of what node its outputs are."""
+    node = value_at(item, "spec.nodeName", str)
+    labels = value_at(item, "metadata.labels", dict) or {}
+    return [(name_of(item), node)] if node and labels.get("k8s-app") == "cilium" else []
 
 
 def _cilium_endpoint(item: Object, place: str) -> list[Row]:
-    """Give the node's address as its name: inventories.py looks the name up."""
-    ips = _texts(_dicts(item, "status.networking.addressing"), "ipv4", "ipv6")
-    node = _field(item, "status.networking.node", str)
-    return [(_namespace(item), _name(item), node, _labels(item), len(ips) or None)]
+    """Give the node's address as its name: inventories.py looks the name up.
+
+    Agents before 1.15 do not copy the pod's labels: those of the identity tell them.
+    """
+    networking = value_at(item, "status.networking", dict) or {}
+    known = _identity_labels(value_at(item, "status.identity.labels", list) or [])
+    own = {key: value for key, value in known.items() if not key.startswith(_ADDED)}
+    labels = value_at(item, "metadata.labels", dict) or own
+    ports = _named_ports(item, "status.named-ports")
+    return [(
+        namespace_of(item), name_of(item), *_home(networking)[:1], as_json(labels),
+        *_home(networking)[1:], known.get(_ACCOUNT), ports,
+    )]  # fmt: skip
+
+
+def _identity_labels(listed: list[Any]) -> dict[str, str]:
+    """Labels of an identity whose source is Kubernetes, without that source."""
+    told = (str(label).removeprefix("k8s:").partition("=") for label in listed)
+    return {key: value for key, _, value in told}
+
+
+def pod_labels(identity: str) -> tuple[str, str | None]:
+    """Give a pod's labels and service account by the labels of its identity, both as JSON has them.
+
+    Examples
+    --------
+    >>> pod_labels('{"k8s:a": "1", "k8s:io.cilium.k8s.policy.serviceaccount": "web"}')
+    ('{"a": "1"}', 'web')
+    """
+    told = {key.removeprefix("k8s:"): str(value) for key, value in json.loads(identity).items()}
+    own = {key: value for key, value in told.items() if not key.startswith(_ADDED)}
+    return as_json(own), told.get(_ACCOUNT)
+
+
+def _home(networking: Object) -> tuple[str | None, int | None]:
+    """Give the address of the node and the number of IPs."""
+    ips = texts_in(dicts_at(networking, "addressing"), "ipv4", "ipv6")
+    return value_at(networking, "node", str), len(ips) or None
+
+
+def _named_ports(item: Object, path: str) -> str | None:
+    """Ports with a name, as agents tell them; they tell none where there are none."""
+    told = [workloads.named_port(port, "port") for port in dicts_at(item, path)]
+    return as_json([port for port in told if port is not None])
 
 
 def _cilium_endpoint_slice(item: Object, place: str) -> list[Row]:
     """CoreCiliumEndpoints of one namespace: pkg/k8s/apis/cilium.io/v2alpha1/types.go."""
-    namespace = _field(item, "namespace", str) or _DEFAULT
+    namespace = value_at(item, "namespace", str) or DEFAULT
     rows: list[Row] = []
-    for entry in _dicts(item, "endpoints"):
-        ips = _texts(_dicts(entry, "networking.addressing"), "ipv4", "ipv6")
-        node = _field(entry, "networking.node", str)
-        rows.append((namespace, _text(entry, "name"), node, "{}", len(ips) or None))
+    for entry in dicts_at(item, "endpoints"):
+        node, ips = _home(value_at(entry, "networking", dict) or {})
+        ports = _named_ports(entry, "named-ports")
+        identity = value_at(entry, "id", int)
+        rows.append((namespace, text_at(entry, "name"), node, "{}", ips, None, ports, identity))
     return rows
 
 
 def _service(item: Object, place: str) -> list[Row]:
-    ports = _dicts(item, "spec.ports")
-    cluster_ips = _field(item, "spec.clusterIPs", list) or [_field(item, "spec.clusterIP", str)]
+    ports = dicts_at(item, "spec.ports")
+    cluster_ips = value_at(item, "spec.clusterIPs", list) or [value_at(item, "spec.clusterIP", str)]
     return [(
-        _namespace(item),
-        _name(item),
-        _field(item, "spec.type", str) or "ClusterIP",
+        namespace_of(item),
+        name_of(item),
+        value_at(item, "spec.type", str) or "ClusterIP",
         len(ports),
-        sum(map(_is_text, cluster_ips)),
-        len(_field(item, "spec.externalIPs", list) or []),
-        len(_texts(_dicts(item, "status.loadBalancer.ingress"), "ip")),
-        _field(item, "spec.externalTrafficPolicy", str) or "Cluster",
-        _field(item, "spec.internalTrafficPolicy", str) or "Cluster",
-        _field(item, "spec.sessionAffinity", str) == "ClientIP",
+        sum(map(is_text, cluster_ips)),
+        len(value_at(item, "spec.externalIPs", list) or []),
+        len(texts_in(dicts_at(item, "status.loadBalancer.ingress"), "ip")),
+        value_at(item, "spec.externalTrafficPolicy", str) or "Cluster",
+        value_at(item, "spec.internalTrafficPolicy", str) or "Cluster",
+        value_at(item, "spec.sessionAffinity", str) == "ClientIP",
         any(port.get("nodePort") for port in ports),
+        labels_of(item),
+        _described(item),
     )]  # fmt: skip
 
 
+def _described(service: Object) -> str:
+    """Spec, status and the annotations that Cilium reads, as JSON: what its entries follow from."""
+    notes = value_at(service, "metadata.annotations", dict) or {}
+    kept = {key: value for key, value in notes.items() if _ANNOTATIONS in key}
+    told = {name: service[name] for name in ("spec", "status") if service.get(name)}
+    return as_json(told | ({"annotations": kept} if kept else {}))
+
+
 def _endpoint_slice(item: Object, place: str) -> list[Row] | str:
-    service = (_field(item, "metadata.labels", dict) or {}).get("kubernetes.io/service-name")
+    service = (value_at(item, "metadata.labels", dict) or {}).get("kubernetes.io/service-name")
     if not service:
         return "EndpointSlices of no service"
-    if _field(item, "addressType", str) == "FQDN":
+    if value_at(item, "addressType", str) == "FQDN":
         return "EndpointSlices of names, not addresses"
-    ports = [_port(port) for port in _dicts(item, "ports")]
-    namespace = _namespace(item)
+    ports = [_port(port) for port in dicts_at(item, "ports")]
+    namespace = namespace_of(item)
     return [
-        (namespace, service, str(address), *port)
-        for endpoint in _dicts(item, "endpoints")
-        if _is_used(_field(endpoint, "conditions", dict) or {})
-        for address in _field(endpoint, "addresses", list) or []
+        (namespace, service, str(address), *port, value_at(endpoint, "nodeName", str), *state)
+        for endpoint in dicts_at(item, "endpoints")
+        if (state := _state(value_at(endpoint, "conditions", dict) or {})) is not None
+        for address in value_at(endpoint, "addresses", list) or []
         for port in ports
     ]
 
 
-def _is_used(conditions: Object) -> bool:
-    """Ready, not told, or still serving while it ends: pkg/k8s/endpoints.go."""
-    return conditions.get("ready") is not False or conditions.get("serving") is True
+def _state(conditions: Object) -> tuple[bool, bool] | None:
+    """Whether a backend is ready, and ending; None where it serves nobody: pkg/k8s/endpoints.go."""
+    is_ready = conditions.get("ready") is not False
+    if not is_ready and conditions.get("serving") is not True:
+        return None
+    return is_ready, conditions.get("terminating") is True
 
 
-def _port(port: Object) -> tuple[int | None, str]:
-    number = _field(port, "port", int)
-    bounded = None if number is None else _bounded(int(number), "port", 65535)
-    return bounded, _field(port, "protocol", str) or "TCP"
+def _port(port: Object) -> tuple[int | None, str, str | None]:
+    number = value_at(port, "port", int)
+    limited = None if number is None else bounded(int(number), "port", 65535)
+    return limited, value_at(port, "protocol", str) or "TCP", value_at(port, "name", str) or None
 
 
 def _endpoints(item: Object, place: str) -> list[Row]:
-    namespace, service = _namespace(item), _name(item)
+    namespace, service = namespace_of(item), name_of(item)
     return [
-        (namespace, service, str(entry.get("ip")), *_port(port))
-        for subset in _dicts(item, "subsets")
-        for entry in _dicts(subset, "addresses")
-        for port in _dicts(subset, "ports")
-    ]
+        (namespace, service, str(entry.get("ip")), *_port(port),
+         value_at(entry, "nodeName", str), True, False)
+        for subset in dicts_at(item, "subsets")
+        for entry in dicts_at(subset, "addresses")
+        for port in dicts_at(subset, "ports")
+    ]  # fmt: skip
 
 
 def _policy(item: Object, place: str) -> list[Row]:
     """Rules as the agent's policy repository counts them: one for spec, one for each of specs."""
-    kind, name = item["kind"], _name(item)
-    spec, specs = _field(item, "spec", dict), _dicts(item, "specs")
+    kind, name = item["kind"], name_of(item)
+    if kind in _ADMIN:
+        return [(kind, None, name, *_admin_policy(item, place))]
+    spec, specs = value_at(item, "spec", dict), dicts_at(item, "specs")
     if spec is None and not specs:
-        raise _Fault("spec is missing" if kind == "NetworkPolicy" else "spec, or specs, is missing")
-    namespace = None if kind == "CiliumClusterwideNetworkPolicy" else _namespace(item)
+        raise Fault("spec is missing" if kind == "NetworkPolicy" else "spec, or specs, is missing")
+    namespace = None if kind == "CiliumClusterwideNetworkPolicy" else namespace_of(item)
     told = {field: item[field] for field in ("spec", "specs") if item.get(field) is not None}
-    text = json.dumps(told, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    if _TEMPLATE in text:
-        raise _Fault("spec holds a template; read what `helm template` prints")
+    text = _whole(told)
     rules = (spec is not None) + len(specs)
     return [(kind, namespace, name, rules, place, text)]
 
 
+def _whole(told: Object) -> str:
+    text = json.dumps(told, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    if TEMPLATE in text:
+        raise Fault("spec holds a template; read what `helm template` prints")
+    return text
+
+
+def _admin_policy(item: Object, place: str) -> tuple[int, str, str]:
+    """Policies of sigs.k8s.io/network-policy-api: clusterwide, each rule of its own rank."""
+    spec = value_at(item, "spec", dict)
+    if spec is None:
+        raise Fault("spec is missing")
+    rules = sum(len(dicts_at(spec, direction)) for direction in ("ingress", "egress"))
+    return rules, place, _whole({"spec": spec})
+
+
+def _cidr_group(item: Object, place: str) -> list[Row]:
+    cidrs = value_at(item, "spec.externalCIDRs", list)
+    if cidrs is None:
+        raise Fault("spec.externalCIDRs is missing")
+    wrong = [cidr for cidr in cidrs if not isinstance(cidr, str)]
+    if wrong:
+        raise Fault(f"spec.externalCIDRs holds {wrong[0]!r:.40}, wanted CIDRs")
+    return [(name_of(item), labels_of(item), as_json(cidrs))]
+
+
+def _kept(item: Object, place: str) -> list[Row]:
+    """Keep an object whole whose entries or settings are worked out where they are needed."""
+    spec = value_at(item, "spec", dict)
+    if spec is None:
+        raise Fault("spec is missing")
+    home = None if item["kind"] in _CLUSTERWIDE else namespace_of(item)
+    return [(item["kind"], home, name_of(item), place, _whole({"spec": spec}))]
+
+
 def _namespace_row(item: Object, place: str) -> list[Row]:
-    return [(_name(item), _labels(item))]
+    return [(name_of(item), labels_of(item))]
 
 
 def _identity(item: Object, place: str) -> list[Row]:
-    name = _name(item)
+    name = name_of(item)
     if not name.isdecimal():
-        raise _Fault(f"metadata.name is {name!r}, wanted a number")
-    number = _bounded(int(name), "metadata.name", _LARGEST)
-    return [(number, _json(_field(item, "security-labels", dict)))]
+        raise Fault(f"metadata.name is {name!r}, wanted a number")
+    number = bounded(int(name), "metadata.name", LARGEST)
+    return [(number, as_json(value_at(item, "security-labels", dict)))]
 
 
 def _config(item: Object, place: str) -> list[Row] | str:
-    if _name(item) != "cilium-config":
+    if name_of(item) != "cilium-config":
         return "ConfigMaps other than cilium-config"
-    data = _field(item, "data", dict) or {}
+    data = value_at(item, "data", dict) or {}
     return [(name, str(value), place) for name, value in data.items()]
 
 
 def _helm_release(item: Object, place: str) -> list[Row] | str:
     """Read spec.values of a HelmRelease of Flux (helm.toolkit.fluxcd.io)."""
-    values = helm.values_of(_field(item, "spec.values", dict))
+    values = helm.values_of(value_at(item, "spec.values", dict))
     if values is None:
         return "HelmReleases of other charts"
     return list(helm.option_rows(values, place))
 
 
 _CILIUM: Final = "cilium.io"
+_ADMIN_GROUP: Final = "policy.networking.k8s.io"
+_ADMIN: Final = ("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy")
+_CLUSTERWIDE: Final = (
+    "CiliumClusterwideEnvoyConfig", "CiliumEgressGatewayPolicy", "CiliumLoadBalancerIPPool",
+)  # fmt: skip
 # API group, kind → rows of the kind's table, or what is left out. Other groups have kinds of the
 # same name (Calico's NetworkPolicy, Knative's Service): they are not used.
 KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]] = {
@@ -368,76 +409,27 @@ KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]]
     ("", "Node"): _node,
     ("", "Pod"): _pod,
     ("", "Service"): _service,
+    ("apps", "DaemonSet"): workloads.read,
+    ("apps", "Deployment"): workloads.read,
+    ("apps", "StatefulSet"): workloads.read,
+    (_ADMIN_GROUP, "AdminNetworkPolicy"): _policy,
+    (_ADMIN_GROUP, "BaselineAdminNetworkPolicy"): _policy,
+    (_ADMIN_GROUP, "ClusterNetworkPolicy"): _policy,
+    (_CILIUM, "CiliumCIDRGroup"): _cidr_group,
+    (_CILIUM, "CiliumClusterwideEnvoyConfig"): _kept,
     (_CILIUM, "CiliumClusterwideNetworkPolicy"): _policy,
+    (_CILIUM, "CiliumEgressGatewayPolicy"): _kept,
     (_CILIUM, "CiliumEndpoint"): _cilium_endpoint,
     (_CILIUM, "CiliumEndpointSlice"): _cilium_endpoint_slice,
+    (_CILIUM, "CiliumEnvoyConfig"): _kept,
     (_CILIUM, "CiliumIdentity"): _identity,
+    (_CILIUM, "CiliumLoadBalancerIPPool"): _kept,
+    (_CILIUM, "CiliumLocalRedirectPolicy"): _kept,
     (_CILIUM, "CiliumNetworkPolicy"): _policy,
     (_CILIUM, "CiliumNode"): _cilium_node,
+    (_CILIUM, "CiliumNodeConfig"): _kept,
     ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
     ("extensions", "NetworkPolicy"): _policy,
     ("helm.toolkit.fluxcd.io", "HelmRelease"): _helm_release,
     ("networking.k8s.io", "NetworkPolicy"): _policy,
 }
-
-# Options of a golden case → agent flag: pkg/option/config.go
-_CASE_OPTIONS: Final = {
-    "ipv4": "enable-ipv4",
-    "ipv6": "enable-ipv6",
-    "host_firewall": "enable-host-firewall",
-    "policy_mode": "enable-policy",
-    "cluster_name": "cluster-name",
-    "allow_localhost": "allow-localhost",
-}
-
-
-def is_case(document: Any) -> bool:
-    """Tell whether a document is the inputs.json of a golden policy case."""
-    return isinstance(document, dict) and {"options", "namespaces", "pods"} <= document.keys()
-
-
-def read_case(document: Object, place: str) -> Found:
-    """Read the inputs of a golden policy case: namespaces, pods, services, options.
-
-    Its policies are files of their own. Labels of the node, names learned from DNS, CIDR groups,
-    service accounts and named ports are in no table.
-    """
-    try:
-        rows = _case_rows(document, place)
-    except _Fault as error:
-        return Found(1, faults=(f"{place}: {error}",))
-    return Found(sum(map(len, rows.values())), rows)
-
-
-def _case_rows(case: Object, place: str) -> dict[str, list[Row]]:
-    services = _dicts(case, "services")
-    shape = ("ClusterIP", 0, 0, 0, 0, "Cluster", "Cluster", False, False)
-    return {
-        "Namespace": [
-            (_text(entry, "name"), _json(_field(entry, "labels", dict)))
-            for entry in _dicts(case, "namespaces")
-        ],
-        "Pod": [
-            (*_home(entry), None, _json(_field(entry, "labels", dict)), None)
-            for entry in _dicts(case, "pods")
-        ],
-        "Service": [(*_home(entry), *shape) for entry in services],
-        "Endpoints": [
-            (*_home(entry), str(address), None, "TCP")
-            for entry in services
-            for address in _field(entry, "endpoints", list) or []
-        ],
-        "ConfigMap": [
-            (_CASE_OPTIONS[name], _flag(value), place)
-            for name, value in (_field(case, "options", dict) or {}).items()
-            if name in _CASE_OPTIONS
-        ],
-    }
-
-
-def _home(entry: Object) -> tuple[str, str]:
-    return _text(entry, "namespace"), _text(entry, "name")
-
-
-def _flag(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -279,6 +279,8 @@ def _service_row(item: dict[str, Any]) -> dict[str, Any]:
         "internal_policy": "Cluster",
         "affinity": False,
         "node_ports": any("nodePort" in port for port in spec["ports"]),
+        "labels": "{}",
+        "object": json.dumps({"spec": spec, "status": item["status"]}, sort_keys=True),
     }
 
 
@@ -291,6 +293,10 @@ def _backend_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "address": endpoint["addresses"][0],
                 "port": port["port"],
                 "protocol": port["protocol"],
+                "port_name": port["name"],
+                "node": None,
+                "ready": True,
+                "terminating": False,
             }
 
 
@@ -301,4 +307,6 @@ def _endpoint_row(item: dict[str, Any]) -> dict[str, Any]:
         "node": item["spec"]["nodeName"],
         "labels": json.dumps(item["metadata"]["labels"], sort_keys=True),
         "ips": len(item["status"]["podIPs"]),
+        "service_account": None,
+        "named_ports": "[]",
     }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from capacity.cilium import identities
 from capacity.cilium.policy.security_labels import identity_labels, label_filter, pod_labels
 from capacity.errors import FactError, SettingsError
-from capacity.tables import check
-from tests.cilium.test_policy import GOLDEN, shop, table, web
+from capacity.tables import ENDPOINTS, IDENTITIES, check
+from tests.cilium.test_policy import GOLDEN, shop, web
 
 CASES = json.loads((GOLDEN / "identity_labels.json").read_text())
 
@@ -26,12 +28,11 @@ def test_identity_labels_are_those_that_cilium_keeps(case: dict[str, Any]) -> No
     assert identity_labels(full, patterns) == tuple(sorted(case["identity_labels"]))
 
 
-def pods(*labels: dict[str, str]) -> Any:
-    return table(
-        {"namespace": "shop", "pod": f"p{n}", "labels": json.dumps(one), "service_account": "x",
-         "named_ports": "[]"}
-        for n, one in enumerate(labels)
-    )  # fmt: skip
+def pods(*labels: dict[str, str]) -> pl.DataFrame:
+    rows = [
+        ("shop", f"p{n}", None, json.dumps(one), None, "x", "[]") for n, one in enumerate(labels)
+    ]
+    return pl.DataFrame(rows, schema=ENDPOINTS.schema, orient="row")
 
 
 def test_dropping_a_label_saves_the_identities_it_tells_apart() -> None:
@@ -80,7 +81,8 @@ def test_identities_of_the_inventory_keep_their_numbers() -> None:
         identities.listed(tables, version="1.17").filter(scope="cluster")["labels"][0].to_list()
     )
     told = dict(label.split("=", 1) for label in labels)
-    tables.identities = table([{"identity": 4711, "labels": json.dumps(told)}])
+    known = pl.DataFrame([(4711, json.dumps(told))], schema=IDENTITIES.schema, orient="row")
+    tables = replace(tables, identities=known)
     assert identities.listed(tables, version="1.17").filter(scope="cluster")["identity"][0] == 4711
 
 

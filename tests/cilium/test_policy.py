@@ -6,36 +6,27 @@ import csv
 import gzip
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from capacity.cilium import policy
 from capacity.cilium.policy import rows
 from capacity.cilium.policy.engine import Cluster, Group, direction_of
 from capacity.cilium.policy.ports import masked_ports
 from capacity.errors import FactError, SettingsError
-from capacity.tables import OPTIONS, check
+from capacity.inventory import Inventory
+from capacity.load.inventories import read_inventory
+from capacity.tables import POLICIES, check
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "policy"
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "policy"
 RULES = {"1.16": "expected", "1.17": "expected_post35449"}
-FLAGS = {
-    "ipv4": "enable-ipv4",
-    "ipv6": "enable-ipv6",
-    "host_firewall": "enable-host-firewall",
-    "policy_mode": "enable-policy",
-    "cluster_name": "cluster-name",
-    "allow_localhost": "allow-localhost",
-}
-CLUSTERWIDE = "CiliumClusterwideNetworkPolicy"
 
 
 @cache
@@ -58,81 +49,19 @@ def cases(group: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def inventory(case: dict[str, Any]) -> Any:
-    """The tables of an inventory, as read_inventory fills them from a case."""
-    told = case["inputs"]
-    options = [(FLAGS[k], str(v).lower(), "") for k, v in told["options"].items() if k in FLAGS]
-    options.append(("listeners", ",".join(told["options"].get("listeners") or []), ""))
-    options.append(("endpoints", ",".join(told.get("endpoints") or []), ""))
-    services = told.get("services") or []
-    return SimpleNamespace(
-        options=pl.DataFrame(options, schema=OPTIONS.schema, orient="row"),
-        namespaces=table(
-            {"namespace": n["name"], "labels": text(n.get("labels"))} for n in told["namespaces"]
-        ),
-        endpoints=table(
-            {
-                "namespace": pod["namespace"],
-                "pod": pod["name"],
-                "labels": text(pod.get("labels")),
-                "service_account": pod.get("service_account"),
-                "named_ports": json.dumps(pod.get("ports") or []),
-            }
-            for pod in told["pods"]
-        ),
-        nodes=table([{"node": "node-1", "labels": text(told.get("node_labels"))}]),
-        services=table(
-            {
-                "namespace": one["namespace"],
-                "service": one["name"],
-                "labels": text(one.get("labels")),
-                "object": json.dumps({"selector": one.get("selector") or {}}),
-            }
-            for one in services
-        ),
-        backends=table(
-            {"namespace": one["namespace"], "service": one["name"], "address": address}
-            for one in services
-            for address in one["endpoints"]
-        ),
-        cidr_groups=table(
-            {"name": name, "cidrs": json.dumps(cidrs)}
-            for name, cidrs in (told.get("cidr_groups") or {}).items()
-        ),
-        dns=table(
-            {"name": name, "address": address}
-            for name, addresses in (told.get("dns") or {}).items()
-            for address in addresses
-        ),
-        policies=table(policies(case)),
-    )
+def inventory(case: dict[str, Any]) -> Inventory:
+    """The inventory of a case, by read_inventory of its files."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "inputs.json").write_text(json.dumps(case["inputs"]))
+        (Path(folder) / "policies").mkdir()
+        for name, content in case["policies"].items():
+            told = content if isinstance(content, str) else "---\n".join(map(document, content))
+            (Path(folder) / "policies" / name).write_text(told)
+        return read_inventory(folder)
 
 
-def table(records: Any) -> pl.DataFrame:
-    return pl.DataFrame(list(records), infer_schema_length=None)
-
-
-def text(labels: dict[str, str] | None) -> str:
-    return json.dumps(labels or {})
-
-
-def documents(content: str) -> Iterator[dict[str, Any]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    yield from filter(None, yaml.load_all(content, loader))
-
-
-def policies(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for content in case["policies"].values():
-        for document in documents(content) if isinstance(content, str) else content:
-            head = document.get("metadata") or {}
-            namespace = None if document["kind"] == CLUSTERWIDE else head.get("namespace")
-            kept = {k: document[k] for k in ("spec", "specs") if document.get(k) is not None}
-            yield {
-                "kind": document["kind"],
-                "namespace": namespace or (None if document["kind"] == CLUSTERWIDE else "default"),
-                "policy": head.get("name", ""),
-                "object": json.dumps(kept),
-            }
+def document(told: Any) -> str:
+    return json.dumps(told) + "\n"
 
 
 def lines(frame: pl.DataFrame) -> list[str]:
@@ -208,11 +137,12 @@ def enforcement(cluster: Cluster, expected: dict[str, Any]) -> list[str]:
 
 
 def status(cluster: Cluster, expected: dict[str, Any]) -> list[str]:
-    told = Counter(
+    # A policy that a case tells twice is one object of the cluster
+    told = {
         (p["kind"], p["name"], p["status"], p["rules"], p.get("error"))
         for p in expected["policies"]
-    )
-    found = Counter(
+    }
+    found = {
         (
             one.policy.kind,
             one.policy.name,
@@ -221,7 +151,7 @@ def status(cluster: Cluster, expected: dict[str, Any]) -> list[str]:
             one.error if one.status == "rejected" else None,
         )
         for one in cluster.statuses
-    )
+    }
     names = {str(i["id"]): i["labels"] for i in expected["identities"]}
     mine = {
         f"L{one.number - (1 << 24)}" if one.is_local else str(one.number): ",".join(one.labels)
@@ -248,22 +178,21 @@ def test_ranges_are_masked_as_cilium_masks_them() -> None:
             assert len(found) == int(row["count"]), row
 
 
-def shop(*objects: dict[str, Any], **changed: Any) -> Any:
+def shop(*objects: dict[str, Any], **changed: pl.DataFrame) -> Inventory:
     """The small cluster of group b with other policies."""
-    case = cases("b")["none"]
-    tables = inventory(case)
-    tables.policies = table(
+    described = [
         {
             "kind": one.get("kind", "CiliumNetworkPolicy"),
             "namespace": one.get("namespace", "shop"),
             "policy": one.get("name", f"p{n}"),
+            "rules": 1,
+            "source": "",
             "object": json.dumps({"spec": one["spec"]}),
         }
         for n, one in enumerate(objects)
-    )
-    for name, value in changed.items():
-        setattr(tables, name, value)
-    return tables
+    ]
+    policies = pl.DataFrame(described, schema=POLICIES.schema)
+    return replace(inventory(cases("b")["none"]), policies=policies, **changed)
 
 
 def web(**rules: Any) -> dict[str, Any]:
@@ -399,3 +328,21 @@ def test_versions_and_options_that_are_not_known_are_refused() -> None:
 def test_options_override_those_of_the_inventory() -> None:
     always = policy.count(shop(), version="1.17", options={"enable-policy": "always"})
     assert always.filter(endpoint="shop/web-0")["total"].item() == 1
+
+
+def test_a_listener_of_an_envoy_config_is_one_that_policies_can_name() -> None:
+    case = cases("b")["l7-listener"]
+    told = case["inputs"]
+    hidden = told | {"options": told["options"] | {"listeners": []}}
+    listener = {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "lst"}
+    config = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideEnvoyConfig",
+        "metadata": {"name": "ec"},
+        "spec": {"resources": [listener]},
+    }
+    without = case | {"inputs": hidden}
+    beside = without | {"policies": {**case["policies"], "envoy.yaml": [config]}}
+
+    assert differences(without, "1.16")
+    assert differences(beside, "1.16") == []

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capacity.cilium import policy as engine
 from capacity.inventory import Inventory
-from capacity.load import kubernetes
+from capacity.load import golden_case, kubernetes
 from capacity.load.inventories import read_inventory, tables_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "kubernetes"
@@ -102,8 +103,8 @@ def test_pods_with_an_address_of_their_own_are_endpoints(tmp_path: Path) -> None
     )
 
     assert read.endpoints.rows() == [
-        ("shop", "dual", "n1", '{"app": "web"}', 2),
-        ("shop", "old", "n1", '{"app": "web"}', 1),
+        ("shop", "dual", "n1", '{"app": "web"}', 2, None, "[]"),
+        ("shop", "old", "n1", '{"app": "web"}', 1, None, "[]"),
     ]
     assert reason(read) == (
         "left out: ended pods 2, host-network pods 1, pods without an address 1"
@@ -123,8 +124,8 @@ def test_a_cilium_endpoint_counts_where_no_pod_tells_and_finds_its_node(tmp_path
     read = inventory(tmp_path, cilium_endpoint("web-0"), cilium_endpoint("web-1"), pod(), node)
 
     assert read.endpoints.rows() == [
-        ("shop", "web-0", "n1", '{"app": "web"}', 1),
-        ("shop", "web-1", "n7", '{"app": "web"}', 2),
+        ("shop", "web-0", "n1", '{"app": "web"}', 1, None, "[]"),
+        ("shop", "web-1", "n7", '{"app": "web"}', 2, None, "[]"),
     ]
 
 
@@ -177,7 +178,7 @@ def test_a_service_is_one_row(
     tmp_path: Path, spec: dict[str, Any], status: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     service = made("Service", "web", metadata={"namespace": "shop"}, spec=spec, status=status)
-    assert inventory(tmp_path, service).services.row(0) == ("shop", "web", *expected)
+    assert inventory(tmp_path, service).services.row(0)[:11] == ("shop", "web", *expected)
 
 
 def endpoint_slice(*endpoints: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -197,8 +198,8 @@ def test_backends_are_addresses_times_ports_that_are_ready_or_serve(tmp_path: Pa
     )  # fmt: skip
 
     assert inventory(tmp_path, part).backends.rows() == [
-        ("shop", "web", address, port, protocol)
-        for address in ("10.0.0.1", "10.0.0.2", "10.0.0.4")
+        ("shop", "web", address, port, protocol, None, None, ready, not ready)
+        for address, ready in (("10.0.0.1", True), ("10.0.0.2", True), ("10.0.0.4", False))
         for port, protocol in ((53, "UDP"), (8080, "TCP"))
     ]
 
@@ -221,7 +222,9 @@ def test_slices_without_service_or_addresses_are_left_out(tmp_path: Path) -> Non
     every = endpoint_slice({"addresses": ["10.0.0.9"]}, ports=[{"name": "all"}])
     read = inventory(tmp_path, free, named, every, endpoint_slice({"addresses": []}, ports=None))
 
-    assert read.backends.rows() == [("shop", "web", "10.0.0.9", None, "TCP")]
+    assert read.backends.select("address", "port", "port_name").rows() == [
+        ("10.0.0.9", None, "all")
+    ]
     assert "EndpointSlices of no service 1" in reason(read)
 
 
@@ -287,7 +290,7 @@ def test_kinds_of_the_same_name_in_other_groups_are_not_used(tmp_path: Path) -> 
         tmp_path,
         made("NetworkPolicy", "x", "crd.projectcalico.org/v1", spec={}),
         made("Service", "x", "serving.knative.dev/v1"),
-        made("Deployment", "x", "apps/v1"),
+        made("Job", "x", "batch/v1"),
         {"kind": "Pod", "metadata": {"name": "x"}},
         pod(),
     )
@@ -295,7 +298,7 @@ def test_kinds_of_the_same_name_in_other_groups_are_not_used(tmp_path: Path) -> 
     assert len(read.policies) == len(read.services) == 0
     assert read.sources.rows()[-1][1:] == (
         None, 4, 0, 4,
-        "4 objects of kinds Deployment, NetworkPolicy of crd.projectcalico.org, "
+        "4 objects of kinds Job, NetworkPolicy of crd.projectcalico.org, "
         "Pod without apiVersion, Service of serving.knative.dev are not used",
     )  # fmt: skip
 
@@ -377,9 +380,171 @@ def test_a_golden_case_has_its_services_and_their_addresses(shared: Path) -> Non
 
 def test_a_broken_golden_case_names_the_field() -> None:
     case = {"options": {}, "namespaces": [{"name": "a"}], "pods": [{"name": "x"}]}
-    assert kubernetes.read_case(case, "inputs.json").faults == (
-        "inputs.json: namespace is missing",
+    assert golden_case.read(case, "inputs.json").faults == ("inputs.json: namespace is missing",)
+
+
+def workload(kind: str = "Deployment", name: str = "api", **more: Any) -> dict[str, Any]:
+    container = {
+        "name": "main",
+        "ports": [{"name": "http", "containerPort": 8080}, {"containerPort": 9090}],
+        "resources": {"requests": {"cpu": "250m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+    }
+    host = more.pop("pod", {})
+    template = {"metadata": {"labels": {"app": name}},
+                "spec": {"containers": [container, {"name": "side"}]} | host}  # fmt: skip
+    return made(kind, name, "apps/v1", metadata={"namespace": "shop"},
+                spec={"template": template, **more})  # fmt: skip
+
+
+def test_a_pod_tells_its_service_account_and_the_ports_that_policies_can_name(
+    tmp_path: Path,
+) -> None:
+    ports = [{"name": "dns", "containerPort": 53, "protocol": "UDP"}, {"containerPort": 1}]
+    spec = {
+        "serviceAccountName": "web",
+        "containers": [{"name": "a", "ports": ports}, {"name": "b"}],
+    }
+    row = inventory(tmp_path, pod(spec=spec)).endpoints.row(0, named=True)
+
+    assert row["service_account"] == "web"
+    assert json.loads(row["named_ports"]) == [{"name": "dns", "port": 53, "protocol": "UDP"}]
+
+
+def test_a_service_keeps_what_its_entries_follow_from(tmp_path: Path) -> None:
+    notes = {"service.cilium.io/global": "true", "kubectl.kubernetes.io/last": "x"}
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+    metadata = {"namespace": "shop", "labels": {"b": "2", "a": "1"}, "annotations": notes}
+    row = inventory(tmp_path, made("Service", "web", metadata=metadata, spec=spec)).services.row(
+        0, named=True
     )
+
+    assert row["labels"] == '{"a": "1", "b": "2"}'
+    assert json.loads(row["object"]) == {
+        "spec": spec, "annotations": {"service.cilium.io/global": "true"},
+    }  # fmt: skip
+
+
+def test_a_backend_tells_its_node_and_the_name_of_its_port(tmp_path: Path) -> None:
+    part = endpoint_slice({"addresses": ["10.0.0.1"], "nodeName": "n1"},
+                          ports=[{"port": 1, "name": "a"}, {"port": 1, "name": "b"}])  # fmt: skip
+    read = inventory(tmp_path, part).backends
+    assert read.select("port_name", "node").rows() == [("a", "n1"), ("b", "n1")]
+
+
+def test_endpoints_of_slices_have_the_labels_of_their_identity(tmp_path: Path) -> None:
+    labels = {"k8s:app": "db", "k8s:io.kubernetes.pod.namespace": "shop",
+              "k8s:io.cilium.k8s.policy.serviceaccount": "sa"}  # fmt: skip
+    known = made("CiliumIdentity", "300", "cilium.io/v2", **{"security-labels": labels})
+    entries = [{"name": "db-0", "id": 300, "networking": {}}, {"name": "db-1", "id": 301}]
+    part = made(
+        "CiliumEndpointSlice", "c", "cilium.io/v2alpha1", namespace="shop", endpoints=entries
+    )
+
+    read = inventory(tmp_path, part, known).endpoints
+    assert read.select("pod", "labels", "service_account").rows() == [
+        ("db-0", '{"app": "db"}', "sa"), ("db-1", "{}", None),
+    ]  # fmt: skip
+
+
+def test_an_endpoint_without_labels_has_those_of_its_identity(tmp_path: Path) -> None:
+    old = cilium_endpoint("web-0")
+    del old["metadata"]["labels"]
+    old["status"] |= {
+        "identity": {"labels": ["k8s:app=a=b", "k8s:io.kubernetes.pod.namespace=shop",
+                                "k8s:io.cilium.k8s.policy.serviceaccount=sa"]},
+        "named-ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    }  # fmt: skip
+    row = inventory(tmp_path, old).endpoints.row(0, named=True)
+
+    assert (row["labels"], row["service_account"]) == ('{"app": "a=b"}', "sa")
+    assert json.loads(row["named_ports"]) == [{"name": "http", "port": 80, "protocol": "TCP"}]
+
+
+def test_admin_policies_are_kept_and_refused_by_name_by_the_engine(tmp_path: Path) -> None:
+    spec = {"priority": 5, "subject": {"namespaces": {}}, "ingress": [{}], "egress": [{}, {}]}
+    group = "policy.networking.k8s.io"
+    read = inventory(
+        tmp_path,
+        made("AdminNetworkPolicy", "p", f"{group}/v1alpha1", spec=spec),
+        made("BaselineAdminNetworkPolicy", "default", f"{group}/v1alpha1", spec=spec),
+        made("ClusterNetworkPolicy", "p", f"{group}/v1alpha2", spec=spec),
+        made("AdminNetworkPolicy", "empty", f"{group}/v1alpha1"),
+    )
+
+    assert read.policies.select("kind", "namespace", "rules").rows() == [
+        ("AdminNetworkPolicy", None, 3), ("BaselineAdminNetworkPolicy", None, 3),
+        ("ClusterNetworkPolicy", None, 3),
+    ]  # fmt: skip
+    assert "AdminNetworkPolicy empty: spec is missing" in reason(read)
+    told = engine.statuses(read, version="1.18")
+    assert told["status"].to_list() == ["unsupported-kind"] * 3
+    assert told["error"][0] == "Cilium does not enforce AdminNetworkPolicy"
+
+
+@pytest.mark.parametrize("version", ["v2alpha1", "v2"])
+def test_cidr_groups_are_lists_of_cidrs(tmp_path: Path, version: str) -> None:
+    good = made("CiliumCIDRGroup", "vpn", f"cilium.io/{version}", metadata={"labels": {"a": "b"}},
+                spec={"externalCIDRs": ["10.0.0.0/8"]})  # fmt: skip
+    bad = made("CiliumCIDRGroup", "bad", f"cilium.io/{version}", spec={"externalCIDRs": [1]})
+    read = inventory(tmp_path, good, bad)
+
+    assert read.cidr_groups.rows() == [("vpn", '{"a": "b"}', '["10.0.0.0/8"]')]
+    assert "CiliumCIDRGroup bad: spec.externalCIDRs holds 1, wanted CIDRs" in reason(read)
+
+
+def test_objects_with_entries_of_their_own_are_kept_whole(tmp_path: Path) -> None:
+    spec = {"defaults": {"bpf-map-dynamic-size-ratio": "0.005"}}
+    homes = {"CiliumNodeConfig": "default", "CiliumLocalRedirectPolicy": "default",
+             "CiliumEnvoyConfig": "default", "CiliumClusterwideEnvoyConfig": None,
+             "CiliumEgressGatewayPolicy": None, "CiliumLoadBalancerIPPool": None}  # fmt: skip
+    read = inventory(tmp_path, *(made(kind, "x", "cilium.io/v2", spec=spec) for kind in homes))
+
+    assert dict(read.objects.select("kind", "namespace").iter_rows()) == homes
+    assert json.loads(read.objects["object"][0]) == {"spec": spec}
+    assert read.sources["refused"].sum() == 0
+
+
+def test_workloads_stand_for_their_pods_where_none_is_told(tmp_path: Path) -> None:
+    told = [
+        workload(replicas=3),
+        workload("DaemonSet", "agent"),
+        workload("StatefulSet", "db"),
+        workload(name="proxy", replicas=9, pod={"hostNetwork": True}),
+        made("Node", "n1"),
+        made("Node", "n2"),
+    ]
+    read = inventory(tmp_path, *told)
+
+    assert read.endpoints["pod"].to_list() == [
+        "agent-0", "agent-1", "api-0", "api-1", "api-2", "db-0",
+    ]  # fmt: skip
+    row = read.endpoints.row(2, named=True)
+    assert (row["labels"], row["service_account"], row["node"]) == (
+        '{"app": "api"}',
+        "default",
+        None,
+    )
+    assert json.loads(row["named_ports"]) == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert "no pods are told: 6 are taken from 3 workloads (replicas x template)" in reason(read)
+    assert inventory(tmp_path, *told, pod()).endpoints["pod"].to_list() == ["web-0"]
+
+
+def test_containers_of_workloads_tell_requests_and_limits(tmp_path: Path) -> None:
+    read = inventory(tmp_path, workload(replicas=3), workload("DaemonSet", "agent"),
+                     workload(name="many", replicas=10**9))  # fmt: skip
+
+    assert read.workloads.rows()[:3] == [
+        ("DaemonSet", "shop", "agent", "main", None, 250, None, 64 << 20, 1 << 30),
+        ("DaemonSet", "shop", "agent", "side", None, None, None, None, None),
+        ("Deployment", "shop", "api", "main", 3, 250, None, 64 << 20, 1 << 30),
+    ]
+    assert "Deployment many: spec.replicas is 1000000000, wanted 0 to 200000" in reason(read)
+
+
+def test_workloads_with_more_pods_than_a_cluster_holds_are_not_listed(tmp_path: Path) -> None:
+    read = inventory(tmp_path, *(workload(name=f"w{n}", replicas=150_000) for n in range(2)))
+    assert read.endpoints.is_empty()
+    assert "300000 pods of 2 workloads are too many to be listed" in reason(read)
 
 
 VALUES = st.recursive(
@@ -392,6 +557,9 @@ VALUES = st.recursive(
 FIELDS = st.sampled_from([
     "metadata", "spec", "status", "specs", "data", "endpoints", "ports", "subsets", "namespace",
     "name", "labels", "addresses", "podIPs", "ipam", "networking", "capacity", "conditions",
+    "replicas", "template",
+    "containers", "resources", "limits", "memory", "port", "externalCIDRs", "ingress", "identity",
+    "security-labels", "named-ports", "annotations", "id",
 ])  # fmt: skip
 OBJECTS = st.recursive(
     VALUES,

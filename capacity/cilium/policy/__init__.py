@@ -2,10 +2,6 @@
 
 In here: labels, selectors, the kinds of policies, filters, the insertion rules of the versions.
 Not in here: reading files (load/), what to do about full maps (recommend).
-
-Limitation: read_inventory does not yet keep service accounts, named ports, DNS answers, CIDR groups
-and the selectors of services. What it does not tell counts as empty: policies that use these make
-other entries here than in the agent; all others are resolved as told.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ _CLUSTERWIDE: Final = (
     "CiliumClusterwideNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy",
     "ClusterNetworkPolicy",
 )  # fmt: skip
+_ENVOY: Final = ("CiliumEnvoyConfig", "CiliumClusterwideEnvoyConfig")
+_LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
 _MODES: Final = ("default", "always", "never")
 # Endpoints to resolve, separated by commas; all where left out. No flag of the agent.
 ENDPOINTS_OPTION: Final = "endpoints"
@@ -64,7 +66,7 @@ def cluster_state(inventory: Inventory, options: Options | None = None) -> Clust
             for row in _rows(inventory, "prefixes")
         },
         policies=tuple(_policies(inventory)),
-        options=_agent_options(given),
+        options=_agent_options(given, tuple(_listeners(inventory))),
         identities=_identities(inventory),
         endpoints=tuple(filter(None, endpoints.split(","))) if endpoints else None,
     )
@@ -155,7 +157,24 @@ def _identities(inventory: Inventory) -> dict[tuple[str, ...], int]:
     return found
 
 
-def _agent_options(given: Mapping[str, str]) -> AgentOptions:
+def _listeners(inventory: Inventory) -> Iterator[str]:
+    """Name the listeners of CiliumEnvoyConfigs as policies do: namespace/config/listener.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy/api/l4.go, ResourceQualifiedName, b095517e625e.
+    """
+    for row in _rows(inventory, "objects"):
+        if row["kind"] not in _ENVOY:
+            continue
+        resources = ((_json(row["object"]) or {}).get("spec") or {}).get("resources")
+        for resource in resources if isinstance(resources, list) else []:
+            is_listener = isinstance(resource, Mapping) and resource.get("@type") == _LISTENER
+            if is_listener and resource.get("name"):
+                yield f"{row['namespace'] or ''}/{row['name']}/{resource['name']}"
+
+
+def _agent_options(given: Mapping[str, str], listeners: tuple[str, ...]) -> AgentOptions:
     switches = {
         field: _switch(flag, given[flag]) for flag, field in _SWITCHES.items() if flag in given
     }
@@ -171,7 +190,7 @@ def _agent_options(given: Mapping[str, str]) -> AgentOptions:
         cluster_name=given.get("cluster-name", "default"),
         # auto is always where the agent runs in Kubernetes
         allow_localhost=localhost != "policy",
-        listeners=tuple(filter(None, given.get("listeners", "").split(","))),
+        listeners=(*filter(None, given.get("listeners", "").split(",")), *listeners),
         labels=tuple(given.get("labels", "").split()),
     )
 
