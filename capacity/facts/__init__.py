@@ -15,12 +15,22 @@ from typing import Final
 import polars as pl
 
 from capacity.errors import FactError
-from capacity.facts.schema import DYNAMIC, EVIDENCE, LIMITS, MAPS, METRICS, OPTIONS, QUANTITIES
+from capacity.facts.schema import (
+    CHART_VALUES,
+    DYNAMIC,
+    EVIDENCE,
+    LIMITS,
+    MAPS,
+    METRICS,
+    OPTIONS,
+    QUANTITIES,
+)
 from capacity.tables import Table, check
 
 __all__ = [
     "LATEST",
     "VERSIONS",
+    "chart_values",
     "dynamic",
     "evidence",
     "limits",
@@ -141,6 +151,17 @@ def options(version: str | None = None) -> pl.DataFrame:
     ['16384']
     """
     return _valid(OPTIONS, version)
+
+
+def chart_values(version: str | None = None) -> pl.DataFrame:
+    """Give the values of Cilium's Helm chart. Parameters and Raises as in `maps`.
+
+    Examples
+    --------
+    >>> chart_values("1.15").filter(key="bpf.events").is_empty()
+    True
+    """
+    return _valid(CHART_VALUES, version)
 
 
 def metrics(version: str | None = None) -> pl.DataFrame:

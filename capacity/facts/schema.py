@@ -47,6 +47,21 @@ MAPS: Final = Table(
         _VERIFIED,
     ),
 )
+# Of charts 1.14.0 to 1.20.0, first and last patch release of each minor version: values.yaml, and
+# values that only templates name; cilium/charts, 009b5e958217
+CHART_VALUES: Final = Table(
+    "chart_values",
+    "one value of Cilium's Helm chart",
+    (
+        Column("key", pl.String, "", "path of the value, with dots"),
+        Column(
+            "kind", pl.String, "", "section, value, or free: what stands below it is the user's"
+        ),
+        _SINCE,
+        _UNTIL,
+        _SOURCE,
+    ),
+)
 OPTIONS: Final = Table(
     "options",
     "one agent option with one default",

@@ -66,7 +66,7 @@ class Found:
     """What a document told: rows by the kind they are of, and what became of the rest.
 
     `left_out` counts what was understood but is in no table (host-network pods …), `unused` the
-    kinds of objects that no table is made of.
+    kinds of objects that no table is made of; `notes` say what is odd in what is used.
     """
 
     read: int
@@ -74,6 +74,7 @@ class Found:
     faults: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     unused: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class _Refused(ValueError):

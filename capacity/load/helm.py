@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
@@ -17,6 +18,8 @@ _USUAL: Final = {
     "ipam", "ipv4", "ipv6", "k8sServiceHost", "l7Proxy", "loadBalancer", "operator",
     "routingMode", "socketLB", "tunnelProtocol",
 }  # fmt: skip
+# helm.sh/docs/topics/charts: global values, condition and tags of a dependency
+_OF_HELM: Final = ("global", "enabled", "tags")
 # A value that the deployment fills in tells nothing yet
 _VARIABLES: Final = ("${", "{{")
 
@@ -43,7 +46,43 @@ def values_of(document: Any) -> Mapping[str, Any] | None:
 
 def read(values: Mapping[str, Any], place: str) -> Found:
     """Give the agent options that Helm values set; kind `Helm`, rows of table options."""
-    return Found(read=1, rows={"Helm": list(option_rows(values, place))})
+    rows = list(option_rows(values, place))
+    return Found(read=1, rows={"Helm": rows}, notes=tuple(unknown_keys(values)))
+
+
+def unknown_keys(values: Mapping[str, Any]) -> Iterator[str]:
+    """Name values that no chart of Cilium knows, with the nearest that it does.
+
+    Helm takes them without a word, and they do nothing.
+
+    Examples
+    --------
+    >>> list(unknown_keys({"bpf": {"policyMapmax": 32768}}))
+    ["bpf.policyMapmax: no value of Cilium's chart; did you mean bpf.policyMapMax?"]
+    """
+    known = _chart()
+    for key in _unknown(values, "", known):
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield f"{key}: no value of Cilium's chart{hint}"
+
+
+def _unknown(values: Mapping[str, Any], prefix: str, known: Mapping[str, str]) -> Iterator[str]:
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        # What Helm itself gives to subcharts
+        if prefix == "" and name in _OF_HELM:
+            continue
+        kind = known.get(key)
+        if kind is None:
+            yield key
+        elif kind == "section" and isinstance(value, dict):
+            yield from _unknown(value, f"{key}.", known)
+
+
+@cache
+def _chart() -> dict[str, str]:
+    return dict(facts.chart_values().select("key", "kind").iter_rows())
 
 
 def option_rows(values: Mapping[str, Any], place: str) -> Iterator[Row]:

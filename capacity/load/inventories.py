@@ -267,16 +267,20 @@ def _source_of(file: _File) -> pl.DataFrame:
     left_out: Counter[str] = Counter()
     for found in file.found:
         left_out.update(found.left_out)
-    reasons = faults[:_SHOWN]
-    if len(faults) > _SHOWN:
-        reasons.append(f"and {len(faults) - _SHOWN} more")
+    reasons = _few(faults)
     if left_out:
         counted = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
         reasons.append(f"left out: {counted}")
+    reasons += _few([note for found in file.found for note in found.notes])
     return source_row(
         str(file.path), file.format, read=read, kept=read - len(faults),
         reason="; ".join(reasons) or None,
     )  # fmt: skip
+
+
+def _few(told: list[str]) -> list[str]:
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return told[:_SHOWN] + more
 
 
 def _unused_row(source: str, files: list[_File], repeated: str | None) -> list[pl.DataFrame]:
