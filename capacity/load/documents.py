@@ -191,6 +191,9 @@ def _yaml_fault(error: yaml.YAMLError, good: int) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "the text"
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if "nesting depth" in problem:
+        # PyYAML refuses it by itself from 6.0.4 on
+        return f"{place}: nested more than {_DEEPEST} deep; nothing after it is read"
     kept = f"; what stands before it is used: {good} documents" if good else ""
     return f"YAML is broken at {place}: {problem}{kept}"
 
