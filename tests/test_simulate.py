@@ -7,14 +7,19 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from shutil import which
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 import capacity
 from capacity.errors import SettingsError
+from capacity.observe import observe
 from capacity.simulate import Simulation, SimulationSettings, simulate, write
 from capacity.simulate import laws as law
 from capacity.simulate.formats import WRITERS
@@ -96,6 +101,30 @@ def test_what_is_written_in_a_format_reads_back_as_it_was(format: str, tmp_path:
 
     assert rows(again).equals(rows(made.metrics))
     assert again.sources["refused"].sum() == 0
+
+
+@settings(max_examples=3, deadline=None)
+@given(
+    seed=st.integers(0, 2**16), nodes=st.integers(10, 30),
+    restarts=st.floats(0, 0.3), gaps=st.floats(0, 0.1),
+)  # fmt: skip
+def test_every_format_of_a_cluster_is_observed_alike(
+    seed: int, nodes: int, restarts: float, gaps: float
+) -> None:
+    """Blocks too, which promtool makes: read directly, without a server."""
+    told = SimulationSettings(
+        nodes=nodes, days=4, step="6h", seed=seed, restarts=restarts, gaps=gaps
+    )
+    made = simulate(told)
+    wanted = observe(made.metrics)
+    assert not wanted.is_empty()
+    for format in FORMATS:
+        if format == "blocks" and which("promtool") is None:
+            continue
+        with TemporaryDirectory() as folder:
+            out = write(replace(made, settings=replace(told, format=format)), Path(folder) / "out")
+            again = observe(capacity.read(out / "metrics"))
+        assert_frame_equal(again, wanted, check_row_order=False)
 
 
 def test_prometheus_makes_blocks_of_a_simulation(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ _REQUEST_SERIES: Final = 10_000
 _REMOTE_SAMPLES: Final = 4_000_000
 _REMOTE_SCRAPES: Final = 2_000
 # Remote read sends every stored sample, query_range one a step: a stored sample costs server and
-# client about a third of one in JSON (benchmarks/test_api.py: 15 M/s against 5 M/s)
+# client about a third of one in JSON (benchmarks/test_api.py)
 _REMOTE_GAIN: Final = 3.0
 # Samples above which the server is asked for aggregates: 20 bytes each as a frame, 400 MB, and 5 s
 MOST_SAMPLES: Final = 20_000_000
