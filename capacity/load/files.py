@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 from capacity.errors import ExportError
 from capacity.export import without_secrets
@@ -93,23 +93,29 @@ def opened(path: Path) -> IO[bytes]:
     OSError
         If it cannot be opened.
     """
-    with path.open("rb") as file:
+    file = path.open("rb")
+    try:
         magic = file.read(4)
-    if magic.startswith(_GZIP):
-        packed = path.open("rb")
-        unpacked = gzip.GzipFile(fileobj=packed)
-        # Closing it closes the file that it unpacks, too
-        unpacked.myfileobj = packed  # type: ignore[assignment]
-        return cast("IO[bytes]", unpacked)
-    if magic == _ZSTD:
-        try:
-            import zstandard
-        except ImportError:
-            raise ExportError(
-                f"{path}: zstd needs the package zstandard; pip install zstandard, or unpack it"
-            ) from None
-        return zstandard.open(path.open("rb"), "rb", closefd=True)  # type: ignore[no-any-return]
-    return path.open("rb")
+        file.seek(0)
+        if magic.startswith(_GZIP):
+            unpacked = gzip.GzipFile(fileobj=file)
+            # Closing it closes the file that it unpacks, too
+            unpacked.myfileobj = file  # type: ignore[assignment]
+            return cast("IO[bytes]", unpacked)
+        return _zstd(path, file) if magic == _ZSTD else file
+    except BaseException:
+        file.close()
+        raise
+
+
+def _zstd(path: Path, file: IO[bytes]) -> IO[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise ExportError(
+            f"{path}: zstd needs the package zstandard; pip install zstandard, or unpack it"
+        ) from None
+    return cast("IO[bytes]", zstandard.open(cast("BinaryIO", file), "rb", closefd=True))
 
 
 def beginning(path: Path, size: int = 1 << 16) -> bytes:
