@@ -7,6 +7,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
@@ -93,19 +94,21 @@ def opened(path: Path) -> IO[bytes]:
     OSError
         If it cannot be opened.
     """
-    file = path.open("rb")
-    try:
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
         magic = file.read(4)
         file.seek(0)
+        found: IO[bytes] = file
         if magic.startswith(_GZIP):
             unpacked = gzip.GzipFile(fileobj=file)
             # Closing it closes the file that it unpacks, too
             unpacked.myfileobj = file  # type: ignore[assignment]
-            return cast("IO[bytes]", unpacked)
-        return _zstd(path, file) if magic == _ZSTD else file
-    except BaseException:
-        file.close()
-        raise
+            found = cast("IO[bytes]", unpacked)
+        elif magic == _ZSTD:
+            found = _zstd(path, file)
+        # Left open for who asked
+        stack.pop_all()
+    return found
 
 
 def _zstd(path: Path, file: IO[bytes]) -> IO[bytes]:
