@@ -19,6 +19,7 @@ from capacity import facts
 from capacity.load.documents import Found, Row
 from capacity.tables import BACKENDS, ENDPOINTS, IDENTITIES, NODES, POLICIES, SERVICES, Table
 
+# Source paths in this file are from memory and were NOT opened; recorded outputs read right.
 # Identities below are reserved or well-known, those from the second on are of one node (CIDRs,
 # names, remote nodes): pkg/identity/numericidentity.go MinimalNumericIdentity, LocalIdentityFlag
 _FIRST: Final = 256

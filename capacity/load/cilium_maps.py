@@ -1,8 +1,10 @@
 """How many entries each BPF map holds, counted in what `cilium-dbg bpf …` and `map list` print.
 
 Formats: cilium/cilium cilium-dbg/cmd/bpf_*_list.go, map_list.go, bpf_policy_get.go of 1.17 and main
-of 2026-03. NAT, fragments, and the tables of ipcache, endpoints, tunnel and node ids were not
-recorded with entries: these are read by the headers that the source prints. No output tells the
+of 2026-03. Not recorded with entries: NAT, fragments, auth, IPv6, and the tables of ipcache,
+endpoints, tunnel, node ids and ipmasq. Of these only the headers of node ids, auth, fragments and
+lb were looked up; the lines of NAT, ipcache, endpoints, tunnel and ipmasq are written from memory
+and were NOT checked with the source. No output tells the
 version: maps have their names of 1.17, from which facts.map_of_label finds those of others.
 """
 

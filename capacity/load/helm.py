@@ -18,7 +18,7 @@ _USUAL: Final = {
     "ipam", "ipv4", "ipv6", "k8sServiceHost", "l7Proxy", "loadBalancer", "operator",
     "routingMode", "socketLB", "tunnelProtocol",
 }  # fmt: skip
-# helm.sh/docs/topics/charts: global values, condition and tags of a dependency
+# Global values, condition and tags of a dependency; from memory, NOT checked with the documentation
 _OF_HELM: Final = ("global", "enabled", "tags")
 # A value that the deployment fills in tells nothing yet
 _VARIABLES: Final = ("${", "{{")

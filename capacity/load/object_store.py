@@ -19,14 +19,14 @@ from capacity.export import without_secrets
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-# thanos-io/thanos pkg/store/bucket.go (v0.37): EstimatedMaxChunkSize, and PartitionerMaxGapSize,
-# below which two parts cost less as one
+# As thanos-io/thanos pkg/store/bucket.go has them (EstimatedMaxChunkSize, PartitionerMaxGapSize):
+# from memory, NOT checked. Only speed rests on them: longer chunks are fetched again.
 CHUNK_BYTES: Final = 16_000
 _GAP_BYTES: Final = 512 * 1024
 _HEAD_BYTES: Final = 8
 # Of stores where Prometheus, Thanos and Mimir keep blocks, and of memory for tests
 SCHEMES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
-# A chunk holds at most 65,535 samples of at most 20 bytes: tsdb/chunkenc/xor.go, v3.5
+# A chunk holds at most 65,535 samples of some 20 bytes: our estimate
 MOST_CHUNK_BYTES: Final = 2 << 20
 
 
