@@ -48,7 +48,7 @@ MAPS: Final = Table(
     ),
 )
 # Of charts 1.14.0 to 1.20.0, first and last patch release of each minor version: values.yaml, and
-# values that only templates name; cilium/charts, 009b5e958217
+# values that only templates name; cilium/charts, 009b5e958217; made by tools/chart_values.py
 CHART_VALUES: Final = Table(
     "chart_values",
     "one value of Cilium's Helm chart",
