@@ -19,7 +19,6 @@ from capacity import facts
 from capacity.load.documents import Found, Row
 from capacity.tables import BACKENDS, ENDPOINTS, IDENTITIES, NODES, POLICIES, SERVICES, Table
 
-# Source paths in this file are from memory and were NOT opened; recorded outputs read right.
 # Identities below are reserved or well-known, those from the second on are of one node (CIDRs,
 # names, remote nodes): pkg/identity/numericidentity.go MinimalNumericIdentity, LocalIdentityFlag
 _FIRST: Final = 256
@@ -27,8 +26,8 @@ _LOCAL: Final = 1 << 24
 _NAMESPACE: Final = "io.kubernetes.pod.namespace"
 _CILIUMS: Final = "io.cilium.k8s."
 _DERIVED: Final = "io.cilium.k8s.policy."
-# Name in status → map: daemon/cmd/status.go getBPFMapStatus. `Endpoint policy` is the size of
-# another map than it says, which the agents recorded in November 2026 show.
+# Name in status → map: daemon/cmd/status.go getBPFMapStatus, read in a fork. `Endpoint policy` is
+# the size of the endpoints' map there, which recorded agents show too.
 _SIZES: Final[Mapping[str, str]] = {
     "Auth": "cilium_auth_map",
     "Non-TCP connection tracking": "cilium_ct_any4_global",
@@ -52,7 +51,7 @@ _SIZES: Final[Mapping[str, str]] = {
     "Sock reverse NAT": "cilium_lb4_reverse_sk",
     "Tunnel": "cilium_tunnel_map",
 }
-# Field of the agent's configuration → its flag: pkg/option/config.go of 1.17. Sizes that are 0
+# Field of the agent's configuration, as recorded → its flag (facts/options.csv). Sizes that are 0
 # fall back to those of other maps.
 _FIELDS: Final[Mapping[str, str]] = {
     "AllowLocalhost": "allow-localhost",

@@ -2,10 +2,10 @@
 
 Formats: cilium/cilium cilium-dbg/cmd/bpf_*_list.go, map_list.go, bpf_policy_get.go of 1.17 and main
 of 2026-03. Not recorded with entries: NAT, fragments, auth, IPv6, and the tables of ipcache,
-endpoints, tunnel, node ids and ipmasq. Of these only the headers of node ids, auth, fragments and
-lb were looked up; the lines of NAT, ipcache, endpoints, tunnel and ipmasq are written from memory
-and were NOT checked with the source. No output tells the
-version: maps have their names of 1.17, from which facts.map_of_label finds those of others.
+endpoints, tunnel, node ids and ipmasq; their headers were read there (ipcache 08f058255814,
+endpoints 417cbc032d27, ipmasq 06a3625a378d, tunnel of fork giorio94/cilium 46b90c17596a), the lines
+of NAT in a user's published output. No output tells the version: maps have their names of 1.17,
+from which facts.map_of_label finds those of others.
 """
 
 from __future__ import annotations

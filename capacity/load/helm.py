@@ -18,7 +18,7 @@ _USUAL: Final = {
     "ipam", "ipv4", "ipv6", "k8sServiceHost", "l7Proxy", "loadBalancer", "operator",
     "routingMode", "socketLB", "tunnelProtocol",
 }  # fmt: skip
-# Global values, condition and tags of a dependency; from memory, NOT checked with the documentation
+# Condition and tags of a dependency: helm.sh/docs/topics/charts; global values: not looked up
 _OF_HELM: Final = ("global", "enabled", "tags")
 # A value that the deployment fills in tells nothing yet
 _VARIABLES: Final = ("${", "{{")

@@ -19,8 +19,8 @@ from capacity.export import without_secrets
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-# As thanos-io/thanos pkg/store/bucket.go has them (EstimatedMaxChunkSize, PartitionerMaxGapSize):
-# from memory, NOT checked. Only speed rests on them: longer chunks are fetched again.
+# thanos-io/thanos pkg/store/bucket.go, EstimatedMaxChunkSize and PartitionerMaxGapSize. Only speed
+# rests on them: longer chunks are fetched again, and two parts that lie near cost less as one.
 CHUNK_BYTES: Final = 16_000
 _GAP_BYTES: Final = 512 * 1024
 _HEAD_BYTES: Final = 8
