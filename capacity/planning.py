@@ -33,6 +33,7 @@ from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
 from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
+from capacity.observe.names import NODE_INFO
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -153,7 +154,8 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
 
 def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
     source = str(shipped.path("data", DEMO)) if settings.source == DEMO else settings.source
-    wanted = derivations.observed()["metric"].unique().sort().to_list() + ["cilium_version"]
+    observed = derivations.observed()["metric"].unique().sort().to_list()
+    wanted = [*observed, "cilium_version", NODE_INFO]
     metrics = read(
         source,
         metrics=wanted,

@@ -32,6 +32,19 @@ def conditions() -> tuple[str, ...]:
     return tuple(clause for clause in clauses if clause)
 
 
+@cache
+def labels(role: str) -> list[str]:
+    """Give the labels that may hold a name (labels.csv), best first.
+
+    Roles are cluster, node, pod, container and replica.
+
+    >>> labels("pod")
+    ['exported_pod']
+    """
+    rows = _rows("labels.csv")
+    return rows.filter(pl.col("role") == role)["label"].to_list()
+
+
 def structure(component: str, subject: str | None, quantity: str) -> pl.DataFrame:
     """Drivers of one quantity: columns driver, per_unit (null where the cost is fitted).
 

@@ -13,6 +13,7 @@ import polars as pl
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
+from capacity.observe.names import copies, named
 from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
 
 # A step grid never has more steps than this: charts and fits gain nothing from more.
@@ -70,6 +71,7 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     A target is one quantity of one thing on one node; many series may tell of it (replicas,
     restarts). Its number grows with its name, so that equal inputs give equal orders.
     """
+    metrics = named(metrics)
     wanted = (
         metrics.series.join(derivations.observed(), on="metric", how="inner")
         .filter(_where_holds())
@@ -81,9 +83,9 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     rows = metrics.samples.join(keyed.select("series", "target", "kind", "scale"), on="series")
     rows = pl.concat([_gauges(rows), _rates(rows)])
     width = step or grid_step(rows["time"].unique())
-    rows = rows.group_by(
-        pl.col("time").dt.truncate(f"{round(width * 1000)}ms"), pl.col("target")
-    ).agg(pl.col("value").max())
+    rows = rows.with_columns(pl.col("time").dt.truncate(f"{round(width * 1000)}ms"))
+    rows = _one_copy(rows, copies(wanted.select(metrics.series.columns)))
+    rows = rows.group_by("time", "target").agg(pl.col("value").max())
     for derive in (_entries, _memory, _service_ids, _identities):
         rows, targets = derive(rows, targets)
     return rows, targets
@@ -157,9 +159,26 @@ def _subject() -> pl.Expr:
     return pl.when(pl.col("label").is_not_null()).then(by_label)
 
 
+def _one_copy(rows: pl.DataFrame, copied: pl.DataFrame) -> pl.DataFrame:
+    """Keep one replica's rows of a step: the one with most samples, others where it has none.
+
+    The peak over replicas would lie above what either saw: rates of shifted scrapes differ.
+    """
+    if copied.is_empty():
+        return rows
+    many = rows.group_by("series").agg(many=pl.len())
+    told = copied.join(many, on="series").sort(
+        "copy", "many", "series", descending=[False, True, False]
+    )
+    ranked = told.with_columns(rank=pl.int_range(pl.len()).over("copy"))
+    marked = rows.join(ranked.select("series", "copy", "rank"), on="series", how="left")
+    best = pl.col("rank") == pl.col("rank").min().over("time", "target", "copy")
+    return marked.filter(pl.col("copy").is_null() | best).select(rows.columns)
+
+
 def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("kind") == "gauge").select(
-        "time", "target", value=pl.col("value") * pl.col("scale")
+    return rows.filter(pl.col("kind") == "gauge", pl.col("value").is_finite()).select(
+        "time", "target", "series", value=pl.col("value") * pl.col("scale")
     )
 
 
@@ -179,7 +198,7 @@ def _rates(rows: pl.DataFrame) -> pl.DataFrame:
         )
         # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
         .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
-        .select("time", "target", "value")
+        .select("time", "target", "series", "value")
     )
 
 
