@@ -33,7 +33,7 @@ from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
 from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
-from capacity.observe.names import NODE_INFO
+from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -94,17 +94,18 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     Raises
     ------
     ExportError
-        If nothing can be read, or the export holds several clusters.
+        If nothing can be read, or the export holds several clusters and none is named.
     ModelError
         If the node count is not known, or no limited quantity can be fitted.
     """
     say = progress or (lambda name, share: None)
     say("reading", 0.0)
     metrics, inventory = _read(settings)
+    metrics = one_cluster(metrics, settings.cluster)
     version, version_note = detect_version(metrics, settings)
     say("observing", 0.3)
     steps = steps_of(metrics)
-    cluster = _one_cluster(steps)
+    cluster = _cluster(steps)
     driven = _with_inventory(drivers(steps), inventory)
     node_map = (
         "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
@@ -200,18 +201,13 @@ def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str |
     return facts.LATEST, note
 
 
-def _one_cluster(steps: pl.DataFrame) -> str:
-    names = steps["cluster"].unique().sort().to_list()
-    if not names:
+def _cluster(steps: pl.DataFrame) -> str:
+    if steps.is_empty():
         raise ExportError(
             "no Cilium metrics found; wanted are cilium_bpf_map_pressure, cilium_nodes_all_num, "
             "cilium_process_resident_memory_bytes and others of `capacity facts metrics`"
         )
-    if len(names) > 1:
-        raise ExportError(
-            f"the export holds clusters {names}; plan one at a time: export one label cluster"
-        )
-    return str(names[0])
+    return str(steps["cluster"][0])
 
 
 def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:

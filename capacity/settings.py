@@ -51,6 +51,9 @@ class PlanSettings:
     inventory: str | None = _field(
         None, "Folder or file of Kubernetes objects, where they are not in the source."
     )
+    cluster: str | None = _field(
+        None, "Name of the cluster to plan for, where the source holds several."
+    )
     nodes: tuple[int, ...] = _field(
         (), "Node counts to plan for (several allowed). The growth of the history where left out.",
         "1",

@@ -210,17 +210,30 @@ def test_a_target_never_exceeds_what_cilium_accepts(lab: Plan) -> None:
     assert over.is_empty()
 
 
-def test_an_export_of_two_clusters_is_refused(
-    export: Callable[..., Metrics], tmp_path: Path
-) -> None:
+def test_of_an_export_of_two_clusters_one_is_planned(tmp_path: Path) -> None:
     lines = [
-        f'cilium_endpoint{{node="n",cluster="{name}"}} 3 {1_767_225_600_000 + i * 60_000}'
-        for name in ("a", "b")
-        for i in range(3)
+        f'cilium_bpf_map_pressure{{map_name="ipcache",node="{name}{n}",cluster="{name}"}} '
+        f"0.{i}{n} {1_767_225_600_000 + i * 60_000}"
+        for name, nodes in (("a", 2), ("b", 3))
+        for n in range(nodes)
+        for i in range(1, 8)
+    ]
+    lines += [
+        f'cilium_nodes_all_num{{node="{name}0",cluster="{name}"}} {count + i} '
+        f"{1_767_225_600_000 + i * 60_000}"
+        for name, count in (("a", 10), ("b", 500))
+        for i in range(1, 8)
     ]
     (tmp_path / "both.prom").write_text("\n".join(lines) + "\n")
-    with pytest.raises(ExportError, match="clusters"):
+    with pytest.raises(ExportError, match=r"--cluster NAME of a \(2 nodes\), b \(3 nodes\)"):
         capacity.plan(PlanSettings(str(tmp_path)))
+    with pytest.raises(ExportError, match="no cluster 'c'"):
+        capacity.plan(PlanSettings(str(tmp_path), cluster="c"))
+    for name, count in (("a", 17), ("b", 507)):
+        told = capacity.plan(PlanSettings(str(tmp_path), cluster=name))
+        assert told.cluster == name
+        assert told.drivers["nodes"].max() == count
+        assert told.drivers["cluster"].unique().to_list() == [name]
 
 
 def test_an_export_without_cilium_is_refused(tmp_path: Path) -> None:

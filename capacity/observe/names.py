@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.facts import derivations
 
@@ -33,6 +34,38 @@ def named(metrics: Metrics) -> Metrics:
     series = series.with_columns(node=pl.coalesce(*hidden, "node", *others))
     series = _with_clusters(series)
     return replace(metrics, series=_by_address(_by_pod(series)))
+
+
+def clusters(metrics: Metrics) -> pl.DataFrame:
+    """Give the clusters of an export that `named` gave: name, nodes and series in it."""
+    nodes = pl.col("node").drop_nulls().n_unique()
+    return metrics.series.group_by("cluster").agg(nodes=nodes, series=pl.len()).sort("cluster")
+
+
+def one_cluster(metrics: Metrics, cluster: str | None = None) -> Metrics:
+    """Give the series of one cluster, with their names as `named` gives them.
+
+    Parameters
+    ----------
+    cluster
+        Its name; may be left out where the export holds one cluster only.
+
+    Raises
+    ------
+    ExportError
+        If the export holds several clusters and none is named, or not the one that is.
+    """
+    metrics = named(metrics)
+    found = clusters(metrics)
+    if found.is_empty() or (cluster is None and len(found) == 1):
+        return metrics
+    if cluster not in set(found["cluster"]):
+        listed = ", ".join(f"{row[0]} ({row[1]:,} nodes)" for row in found.iter_rows())
+        asked = "several clusters" if cluster is None else f"no cluster {cluster!r}"
+        raise ExportError(f"the export holds {asked}: choose one with --cluster NAME of {listed}")
+    series = metrics.series.filter(pl.col("cluster") == cluster)
+    samples = metrics.samples.join(series.select("series"), on="series", how="semi")
+    return replace(metrics, series=series, samples=samples)
 
 
 def copies(series: pl.DataFrame) -> pl.DataFrame:
