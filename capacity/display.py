@@ -192,10 +192,10 @@ def limits(plan: Plan) -> Html:
 
 def missing(plan: Plan) -> Html:
     """Give what the export does not tell, and how to get it."""
-    gone = plan.coverage.filter(pl.col("status") == "missing")
-    caption = f"{len(gone)} of {len(plan.coverage)} wanted inputs are missing"
+    gone = plan.coverage.filter(~pl.col("status").is_in(["present", "unused"]))
+    caption = f"{len(gone)} of {len(plan.coverage)} wanted inputs are not there"
     return table(
-        gone.select("want", metric="source", how_to_get_it="hint"),
+        gone.select("want", "status", metric="source", why_and_what_to_do="hint"),
         caption,
         empty=f"All {len(plan.coverage)} wanted inputs are there.",
     )

@@ -17,7 +17,8 @@ from capacity.export import Metrics
 from capacity.findings import amount, percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
-from capacity.planning import Plan, resource
+from capacity.planning import Plan, detect_version, resource
+from capacity.settings import PlanSettings
 from capacity.tables import data_dictionary
 from capacity.units import format_bytes, parse_bytes
 
@@ -76,6 +77,7 @@ def what_to_set(plan: Plan) -> pl.DataFrame:
 
 def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
     """Give what an export holds: sources, metrics by name, inventory, coverage."""
+    version, _ = detect_version(metrics, PlanSettings())
     by_series = metrics.samples.group_by("series").agg(
         samples=pl.len(), first=pl.col("time").min(), last=pl.col("time").max()
     )
@@ -96,7 +98,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
         "sources": pl.concat([metrics.sources, inventory.sources]),
         "metrics": by_metric,
         "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
-        "coverage": coverage(steps(metrics), inventory),
+        "coverage": coverage(metrics.series["metric"].unique(), steps(metrics), inventory, version),
     }
 
 

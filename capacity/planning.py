@@ -148,7 +148,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         growth=growth_table(driven, growth, settings),
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
-        coverage=coverage(steps, inventory),
+        coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
     )
 

@@ -566,9 +566,13 @@ COVERAGE: Final = Table(
     "one thing the planner wants to know",
     (
         Column("want", pl.String),
-        Column("status", pl.String, "", "present or missing"),
+        Column(
+            "status", pl.String, "",
+            "present; below (a threshold of the agent's); off (switched off, or not in this "
+            "version); unused (the feature is); dropped (on its way); unknown",
+        ),
         Column("source", pl.String, "", "metric or inventory table", nullable=True),
-        Column("hint", pl.String, "", "how to get it", nullable=True),
+        Column("hint", pl.String, "", "why it is not there, how to get it", nullable=True),
     ),
 )
 TABLES: Final = (

@@ -208,4 +208,6 @@ def test_sizes_that_the_agent_refuses_exit_1(tmp_path: Path) -> None:
 def test_read_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
     told = json.loads(run("read", LAB, "-o", "json", cwd=tmp_path).stdout)
     assert set(told) == {"sources", "metrics", "inventory", "coverage"}
-    assert {"present", "missing"} == {row["status"] for row in told["coverage"]}
+    status = {row["want"]: row["status"] for row in told["coverage"]}
+    assert status["driver nodes"] == "present"
+    assert status["operator memory_limit"] == "unknown"

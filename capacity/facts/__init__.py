@@ -16,6 +16,7 @@ import polars as pl
 
 from capacity.errors import FactError
 from capacity.facts.schema import (
+    CAVEATS,
     CHART_VALUES,
     DYNAMIC,
     EVIDENCE,
@@ -30,6 +31,7 @@ from capacity.tables import Table, check
 __all__ = [
     "LATEST",
     "VERSIONS",
+    "caveats",
     "chart_values",
     "dynamic",
     "evidence",
@@ -175,6 +177,17 @@ def metrics(version: str | None = None) -> pl.DataFrame:
     ['gauge']
     """
     return _valid(METRICS, version)
+
+
+def caveats(version: str | None = None) -> pl.DataFrame:
+    """Give ways in which a metric misleads, with the issue. Parameters and Raises as in `maps`.
+
+    Examples
+    --------
+    >>> caveats("1.16").is_empty()
+    True
+    """
+    return _valid(CAVEATS, version)
 
 
 def limits(version: str | None = None) -> pl.DataFrame:

@@ -45,6 +45,12 @@ def labels(role: str) -> list[str]:
     return rows.filter(pl.col("role") == role)["label"].to_list()
 
 
+@cache
+def features() -> pl.DataFrame:
+    """Rows of features.csv: condition `when` of a map (maps.csv) and the agent option of it."""
+    return _rows("features.csv").drop("source")
+
+
 def structure(component: str, subject: str | None, quantity: str) -> pl.DataFrame:
     """Drivers of one quantity: columns driver, per_unit (null where the cost is fitted).
 

@@ -135,6 +135,19 @@ DYNAMIC: Final = Table(
         _VERIFIED,
     ),
 )
+CAVEATS: Final = Table(
+    "caveats",
+    "one way in which a metric misleads",
+    (
+        Column("metric", pl.String),
+        Column("label", pl.String, "", "value of the label it holds for", nullable=True),
+        _SINCE,
+        _UNTIL,
+        Column("caveat", pl.String, "", "what it does not show"),
+        _SOURCE,
+        _VERIFIED,
+    ),
+)
 QUANTITIES: Final = Table(
     "quantities",
     "one quantity that observations and forecasts are about",
@@ -157,4 +170,4 @@ EVIDENCE: Final = Table(
         _SOURCE,
     ),
 )
-TABLES: Final = (MAPS, OPTIONS, METRICS, LIMITS, DYNAMIC, QUANTITIES, EVIDENCE)
+TABLES: Final = (MAPS, OPTIONS, METRICS, LIMITS, DYNAMIC, CAVEATS, QUANTITIES, EVIDENCE)
