@@ -11,6 +11,7 @@ import polars as pl
 
 from capacity import facts
 from capacity.cilium.policy.adapter import Options, cluster_state
+from capacity.cilium.policy.allocation import cluster_identities
 from capacity.cilium.policy.engine import prepare
 from capacity.cilium.policy.labels import (
     ANY,
@@ -20,7 +21,7 @@ from capacity.cilium.policy.labels import (
 )
 from capacity.cilium.policy.rules import Rule
 from capacity.cilium.policy.security_labels import untold
-from capacity.cilium.policy.universe import Universe, cluster_identities
+from capacity.cilium.policy.universe import Universe
 from capacity.cilium.policy.versions import semantics
 from capacity.errors import FactError, SettingsError
 from capacity.inventory import Inventory

@@ -17,7 +17,8 @@ import pytest
 
 from capacity.cilium import policy
 from capacity.cilium.policy import rows
-from capacity.cilium.policy.engine import Cluster, Group, direction_of
+from capacity.cilium.policy.engine import Cluster, direction_of
+from capacity.cilium.policy.groups import Group
 from capacity.cilium.policy.ports import masked_ports
 from capacity.errors import FactError, SettingsError
 from capacity.inventory import Inventory

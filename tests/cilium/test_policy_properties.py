@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from capacity.cilium import policy
 from capacity.cilium.policy import auth
+from capacity.cilium.policy.allocation import Identity
 from capacity.cilium.policy.cidrs import contains, without
 from capacity.cilium.policy.labels import Prefix, cidr_key, parse_prefix, prefix_of_key
 from capacity.cilium.policy.mapstate import EVERY_PORT, Insertion, Key, MapState, insert_all
 from capacity.cilium.policy.mapstate import allow_localhost as let_in
 from capacity.cilium.policy.ports import masked_ports
 from capacity.cilium.policy.selectors import WILDCARD
-from capacity.cilium.policy.universe import Identity, Universe, universe
+from capacity.cilium.policy.universe import Universe, universe
 from tests.cilium.test_policy import shop, web
 
 VERSIONS = ("1.16", "1.17")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import polars as pl
 
 from capacity.cilium.policy import rows
-from capacity.cilium.policy.adapter import Options, cluster_state
+from capacity.cilium.policy.adapter import Options, cluster_state, with_policies
 from capacity.cilium.policy.engine import Cluster, prepare
-from capacity.cilium.policy.versions import WILDCARD_ROWS, semantics
+from capacity.cilium.policy.versions import CHOICES, semantics
 from capacity.inventory import Inventory
 
-__all__ = ["conflicts", "contributions", "count", "resolve", "ready", "statuses"]
+__all__ = ["conflicts", "contributions", "count", "ready", "recount", "resolve", "statuses"]
 
 
 def ready(inventory: Inventory, *, version: str, options: Options | None = None) -> Cluster:
@@ -29,7 +29,8 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
     options
         Agent flags, as ``{"enable-ipv6": "true"}``, which override those of the inventory;
         ``endpoints`` names those to resolve, ``wildcard-rows`` (1 or 5) the rows of an entry for
-        anyone in 1.20.
+        anyone in 1.20, ``prefix-identities`` (prefix or labels) whether prefixes get identities
+        each, or by their labels, as released since 1.17.
 
     Raises
     ------
@@ -38,8 +39,7 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
     SettingsError
         If an option has a value that the agent does not take.
     """
-    given = options or {}
-    chosen = {WILDCARD_ROWS: str(given[WILDCARD_ROWS])} if WILDCARD_ROWS in given else {}
+    chosen = {key: str(value) for key, value in (options or {}).items() if key in CHOICES}
     return prepare(cluster_state(inventory, options), semantics(version, chosen))
 
 
@@ -107,6 +107,48 @@ def count(inventory: Inventory, *, version: str, options: Options | None = None)
     [('reserved:host', 2), ('reserved:health', 3)]
     """
     return rows.counts(ready(inventory, version=version, options=options))
+
+
+def recount(
+    before: Cluster, old: Inventory, new: Inventory, *, options: Options | None = None
+) -> tuple[Cluster, pl.DataFrame]:
+    """Count again after a change, from what was found before it.
+
+    Parameters
+    ----------
+    before
+        What `ready` gave for `old`. It stays as it is.
+    old, new
+        The inventory before and after the change. Where they differ in policies only, only the
+        policies and endpoints that changed are resolved; else all are.
+    options
+        As they were given to `ready`.
+
+    Returns
+    -------
+    Cluster
+        What `ready` gives for `new`: to count again from.
+    DataFrame
+        Table policy_counts, as `count` gives it for `new`.
+
+    Raises
+    ------
+    SettingsError
+        If an option has a value that the agent does not take.
+
+    Examples
+    --------
+    >>> old = Inventory()
+    >>> _, counted = recount(ready(old, version="1.16"), old, Inventory())
+    >>> counted.equals(count(old, version="1.16"))
+    True
+    """
+    state = with_policies(before.state, old, new)
+    if state is None:
+        cluster = prepare(cluster_state(new, options), before.semantics)
+    else:
+        cluster = prepare(state, before.semantics, before)
+    return cluster, rows.counts(cluster)
 
 
 def contributions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import orjson
@@ -60,6 +61,7 @@ def cluster_state(inventory: Inventory, options: Options | None = None) -> Clust
         cidr_groups={
             row["name"]: tuple(_list(row["cidrs"])) for row in _rows(inventory, "cidr_groups")
         },
+        cidr_group_labels={row["name"]: _labels(row) for row in _rows(inventory, "cidr_groups")},
         dns=_grouped((row["name"], row["address"]) for row in _rows(inventory, "dns")),
         prefix_labels={
             row["prefix"]: tuple(_prefix_labels(row["labels"]))
@@ -70,6 +72,36 @@ def cluster_state(inventory: Inventory, options: Options | None = None) -> Clust
         identities=_identities(inventory),
         endpoints=tuple(filter(None, endpoints.split(","))) if endpoints else None,
     )
+
+
+def with_policies(
+    state: ClusterState, before: Inventory, inventory: Inventory
+) -> ClusterState | None:
+    """Give a state with the policies of another inventory; those that are the same stay as objects.
+
+    Parameters
+    ----------
+    state
+        What `cluster_state` made of `before`.
+    before, inventory
+        Inventories.
+
+    Returns
+    -------
+    ClusterState
+        None where the inventories differ in more than policies.
+    """
+    tables = (one.name for one in fields(Inventory) if one.name not in ("policies", "sources"))
+    for name in tables:
+        old, new = getattr(before, name), getattr(inventory, name)
+        if old is not new and not old.equals(new):
+            return None
+    columns = ["kind", "namespace", "policy", "object"]
+    known = dict(zip(before.policies.select(columns).iter_rows(), state.policies, strict=True))
+    policies = tuple(
+        known.get(row) or _policy(*row) for row in inventory.policies.select(columns).iter_rows()
+    )
+    return replace(state, policies=policies)
 
 
 def _text(value: Any) -> str:
@@ -139,13 +171,17 @@ def _services(inventory: Inventory) -> Iterator[Service]:
 
 def _policies(inventory: Inventory) -> Iterator[PolicyObject]:
     for row in _rows(inventory, "policies"):
-        described = _json(row["object"]) or {}
-        single, plural = described.get("spec"), described.get("specs") or []
-        specs = ([single] if single is not None else []) + list(plural)
-        are_plural = (False,) * (single is not None) + (True,) * len(plural)
-        # An API server puts objects of namespaced kinds without one there
-        home = "" if row["kind"] in _CLUSTERWIDE else row["namespace"] or "default"
-        yield PolicyObject(row["kind"], home, row["policy"], tuple(specs), are_plural)
+        yield _policy(row["kind"], row["namespace"], row["policy"], row["object"])
+
+
+def _policy(kind: str, namespace: str | None, name: str, text: str) -> PolicyObject:
+    described = _json(text) or {}
+    single, plural = described.get("spec"), described.get("specs") or []
+    specs = ([single] if single is not None else []) + list(plural)
+    are_plural = (False,) * (single is not None) + (True,) * len(plural)
+    # An API server puts objects of namespaced kinds without one there
+    home = "" if kind in _CLUSTERWIDE else namespace or "default"
+    return PolicyObject(kind, home, name, tuple(specs), are_plural)
 
 
 def _identities(inventory: Inventory) -> dict[tuple[str, ...], int]:

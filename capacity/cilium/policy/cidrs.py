@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from capacity.cilium.policy.labels import Prefix, cidr_key
-from capacity.cilium.policy.selectors import Selector, of_prefix_key, reserved
+from capacity.cilium.policy.labels import CIDR, RESERVED, Prefix, cidr_key
+from capacity.cilium.policy.selectors import (
+    EXISTS,
+    NOT_EXISTS,
+    Selector,
+    of_prefix_key,
+    reserved,
+    with_expressions,
+)  # fmt: skip
 
 
 def without(prefix: Prefix, excepts: Sequence[Prefix]) -> list[Prefix]:
@@ -65,3 +72,24 @@ def selectors(prefixes: Sequence[Prefix], *, ipv4: bool, ipv6: bool) -> list[Sel
     elif (ipv4 and all4) or (not ipv4 and ipv6 and all6):
         found.append(reserved("world"))
     return found
+
+
+def carved(selector: Selector, holes: Sequence[Prefix]) -> Selector:
+    """Select what a selector does but for what lies in some prefixes.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy/api/cidr.go, CIDRRuleSlice.GetAsEndpointSelectors,
+       1c13836613ad (1.18.0-dev).
+    """
+    return with_expressions(
+        selector, [(f"{CIDR}.{cidr_key(hole)}", NOT_EXISTS, ()) for hole in holes]
+    )
+
+
+def selector(prefix: Prefix, *, is_dual: bool) -> Selector:
+    """Select a prefix of a CIDR rule and all narrower ones; the world for all addresses."""
+    if prefix.length:
+        return Selector(expressions=((f"{CIDR}.{cidr_key(prefix)}", EXISTS, ()),))
+    world = f"world-ipv{prefix.version}" if is_dual else "world"
+    return Selector(expressions=((f"{RESERVED}.{world}", EXISTS, ()),))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -20,11 +19,20 @@ from capacity.cilium.policy.checks import (
     check_selector,
 )  # fmt: skip
 from capacity.cilium.policy.filters import icmp_rule, port_rule
-from capacity.cilium.policy.labels import CLUSTER, K8S, NAMESPACE, RESERVED, Prefix
+from capacity.cilium.policy.labels import (
+    CIDR_GROUP,
+    CIDR_GROUP_NAME,
+    CLUSTER,
+    K8S,
+    NAMESPACE,
+    RESERVED,
+    Prefix,
+)  # fmt: skip
 from capacity.cilium.policy.rules import Rule, Traffic
-from capacity.cilium.policy.selectors import WILDCARD, NameSelector, Selector, reserved
-from capacity.cilium.policy.services import cidr_rules_of_services
+from capacity.cilium.policy.selectors import EXISTS, WILDCARD, NameSelector, Selector, reserved
+from capacity.cilium.policy.services import cidr_rules_of_services, is_selected
 from capacity.cilium.policy.state import AgentOptions, ClusterState, PolicyObject
+from capacity.cilium.policy.versions import Semantics
 
 KINDS: Final = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
 _DIRECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
@@ -38,7 +46,7 @@ _LIST_MEMBERS: Final = (
 )  # fmt: skip
 
 
-def read(policy: PolicyObject, state: ClusterState) -> tuple[Rule, ...]:
+def read(policy: PolicyObject, state: ClusterState, semantics: Semantics) -> tuple[Rule, ...]:
     """Read a policy into its rules.
 
     Raises
@@ -57,13 +65,19 @@ def read(policy: PolicyObject, state: ClusterState) -> tuple[Rule, ...]:
         raise Refused(f"{kind} must have name")
     if not policy.specs:
         raise Refused(f"Invalid {kind} spec(s): empty policy")
-    are_groups = any(_group_refs(spec) for spec in policy.specs)
+    has_selectors = semantics.has_group_selectors
+    are_groups = not semantics.labels_prefixes and any(
+        _group_refs(spec, has_selectors=has_selectors) for spec in policy.specs
+    )
     rules = []
     for n, spec in enumerate(policy.specs):
         where = "specs" if n < len(policy.is_plural) and policy.is_plural[n] else "spec"
-        translated = _translated(_decoded(spec), state, are_groups=are_groups)
+        decoded = _decoded(spec)
         try:
-            rules.append(_rule(policy, translated, state.options))
+            translated = _translated(
+                decoded, state, are_groups=are_groups, has_selectors=has_selectors
+            )
+            rules.append(_rule(policy, translated, state.options, semantics))
         except Refused as refused:
             raise Refused(f"Invalid {kind} {where}: {refused}") from None
     return tuple(rules)
@@ -93,9 +107,11 @@ def _list(told: Mapping[str, Any], key: str) -> list[Any]:
     return value or []
 
 
-def _group_refs(spec: Mapping[str, Any]) -> bool:
+def _group_refs(spec: Mapping[str, Any], *, has_selectors: bool) -> bool:
     return any(
-        isinstance(one, Mapping) and not one.get("cidr") and "cidrGroupRef" in one
+        isinstance(one, Mapping)
+        and not one.get("cidr")
+        and ("cidrGroupRef" in one or (has_selectors and "cidrGroupSelector" in one))
         for direction in _DIRECTIONS
         for rule in spec.get(direction) or []
         for key in ("fromCIDRSet", "toCIDRSet")
@@ -104,7 +120,7 @@ def _group_refs(spec: Mapping[str, Any]) -> bool:
 
 
 def _translated(
-    spec: Mapping[str, Any], state: ClusterState, *, are_groups: bool
+    spec: Mapping[str, Any], state: ClusterState, *, are_groups: bool, has_selectors: bool
 ) -> Mapping[str, Any]:
     """Replace CIDR groups and services by their CIDRs, as the watcher does before parsing.
 
@@ -120,7 +136,7 @@ def _translated(
             rule = dict(told)
             if are_groups:
                 # Empty where there was none: such a rule then selects nobody, in Cilium too
-                rule[key] = _without_groups(rule.get(key) or [], state)
+                rule[key] = _without_groups(rule.get(key) or [], state, has_selectors=has_selectors)
             if direction == "egress" and rule.get("toServices"):
                 rule[key] = [*(rule.get(key) or []), *cidr_rules_of_services(rule, state)] or None
             rules.append(rule)
@@ -129,16 +145,38 @@ def _translated(
     return changed
 
 
-def _without_groups(rules: Sequence[Any], state: ClusterState) -> list[Any]:
-    kept = [one for one in rules if not one.get("cidrGroupRef")]
+def _without_groups(rules: Sequence[Any], state: ClusterState, *, has_selectors: bool) -> list[Any]:
+    kept, groups = [], []
     for one in rules:
+        chosen = one.get("cidrGroupSelector") if has_selectors else None
         if one.get("cidrGroupRef"):
-            group = state.cidr_groups.get(one["cidrGroupRef"], ())
-            kept += [{"cidr": cidr, "except": one.get("except") or []} for cidr in group]
+            groups.append((one, state.cidr_groups.get(one["cidrGroupRef"], ())))
+        elif chosen is not None and not one.get("cidr"):
+            _check_groups(chosen)
+            groups += [
+                (one, state.cidr_groups[name])
+                for name, labels in state.cidr_group_labels.items()
+                if is_selected(chosen, labels)
+            ]
+        else:
+            kept.append(one)
+    for one, cidr_list in groups:
+        kept += [{"cidr": cidr, "except": one.get("except") or []} for cidr in cidr_list]
     return kept
 
 
-def _rule(policy: PolicyObject, spec: Mapping[str, Any], options: AgentOptions) -> Rule:
+def _check_groups(told: Any) -> Selector:
+    selector = selectors.parse_groups(told)
+    try:
+        check_selector(selector)
+    except Refused as refused:
+        raise Refused(f"failed to parse cidrGroupSelector: {refused}") from None
+    return selector
+
+
+def _rule(
+    policy: PolicyObject, spec: Mapping[str, Any], options: AgentOptions, semantics: Semantics
+) -> Rule:
     subject, node = spec.get("endpointSelector"), spec.get("nodeSelector")
     if subject is None and node is None:
         raise Refused("rule must have one of EndpointSelector or NodeSelector")
@@ -147,7 +185,7 @@ def _rule(policy: PolicyObject, spec: Mapping[str, Any], options: AgentOptions) 
     is_node = subject is None
     selector = selectors.parse(node if subject is None else subject)  # type: ignore[arg-type]
     check_selector(selector)
-    reader = _Reader(policy.namespace, selector, is_node, options)
+    reader = _Reader(policy.namespace, selector, is_node, options, semantics)
     directions = {name: [reader.traffic(one, name) for one in spec.get(name) or []]
                   for name in ("ingress", "egress", "ingressDeny", "egressDeny")}  # fmt: skip
     if is_node and policy.namespace:
@@ -173,11 +211,17 @@ class _Reader:
     """Reads the rules of one spec; holds what they share."""
 
     def __init__(
-        self, namespace: str, subject: Selector, is_node: bool, options: AgentOptions
+        self,
+        namespace: str,
+        subject: Selector,
+        is_node: bool,
+        options: AgentOptions,
+        semantics: Semantics,
     ) -> None:
         self.namespace = namespace
         self.is_node = is_node
         self.options = options
+        self.is_labeled = semantics.labels_prefixes
         self.is_init = f"{RESERVED}.init" in set(subject.keys())
 
     def traffic(self, told: Mapping[str, Any], direction: str) -> Traffic:
@@ -250,15 +294,38 @@ class _Reader:
             told.get(f"{word}{name}") for name in ("CIDR", "CIDRSet", "Entities")
         )
         plain = _prefixes(cidr or [], is_deny=is_deny)
-        ranges = []
+        ranges: list[Prefix] = []
+        chosen: list[Selector] = []
         for one in cidr_set or []:
-            ranges += _remainder(one, is_deny=is_deny)
+            if self.is_labeled:
+                self._labeled(one, chosen, ranges, is_deny=is_deny)
+            else:
+                ranges += _remainder(one, is_deny=is_deny)
         found = [one for entity in entities or [] for one in self._entity(entity, is_deny=is_deny)]
         if [] in (cidr, cidr_set, entities):
             return None, [*plain, *ranges]
         of = {"ipv4": self.options.ipv4, "ipv6": self.options.ipv6}
-        found += [*cidrs.selectors(plain, **of), *cidrs.selectors(ranges, **of)]
+        found += cidrs.selectors(plain, **of)
+        found += chosen if self.is_labeled else cidrs.selectors(ranges, **of)
         return found, [*plain, *ranges]
+
+    def _labeled(
+        self,
+        told: Mapping[str, Any],
+        into: list[Selector],
+        prefixes: list[Prefix],
+        *,
+        is_deny: bool,
+    ) -> None:
+        """Add the selector of one CIDR rule, and the prefixes that it gives labels to."""
+        try:
+            selector, own = _chosen(told, is_dual=self.options.ipv4 and self.options.ipv6)
+        except Refused:
+            if is_deny:
+                return
+            raise
+        into.append(selector)
+        prefixes += own
 
     def _entity(self, entity: Any, *, is_deny: bool) -> list[Selector]:
         if entity not in ENTITIES:
@@ -304,19 +371,26 @@ def _remainder(told: Mapping[str, Any], *, is_deny: bool) -> list[Prefix]:
     return cidrs.without(prefix, holes)
 
 
-def pattern_of(selector: NameSelector) -> re.Pattern[str]:
-    """Regular expression that DNS names without their last dot must match.
+def _chosen(told: Mapping[str, Any], *, is_dual: bool) -> tuple[Selector, list[Prefix]]:
+    """Selector of a CIDR rule, and its prefixes; rules of groups have those of except only.
 
     References
     ----------
-    .. [1] cilium/cilium pkg/fqdn/matchpattern/matchpattern.go, b095517e625e.
-
-    Examples
-    --------
-    >>> bool(pattern_of(NameSelector(pattern="*.example.com")).match("a.example.com"))
-    True
+    .. [1] cilium/cilium pkg/policy/api/rule_validation.go, CIDRRule.sanitize, and cidr.go,
+       GetAsEndpointSelectors; pkg/policy/cidr.go, GetPrefixesFromCIDRSet; 1c13836613ad.
     """
-    if not selector.name and selector.pattern == "*":
-        return re.compile(r"([-a-zA-Z0-9_]+\.)*[-a-zA-Z0-9_]+\Z|\Z")
-    text = (selector.name or selector.pattern).strip().lower().rstrip(".")
-    return re.compile(re.escape(text).replace(r"\*", "[-a-zA-Z0-9_]*") + r"\Z")
+    groups, ref = told.get("cidrGroupSelector"), told.get("cidrGroupRef")
+    given = bool(told.get("cidr")) + bool(ref) + (groups is not None)
+    if given == 0:
+        raise Refused("one of cidr, cidrGroupRef, or cidrGroupSelector is required")
+    if given > 1:
+        raise Refused("more than one of cidr, cidrGroupRef, or cidrGroupSelector may not be set")
+    excepts = told.get("except") or []
+    if told.get("cidr"):
+        prefix, holes = check_cidr_rule(str(told["cidr"]), excepts)
+        return cidrs.carved(cidrs.selector(prefix, is_dual=is_dual), holes), [prefix, *holes]
+    # The agent does not check what is excepted of groups: what is no CIDR is left out
+    holes = _prefixes(excepts, is_deny=True)
+    name = f"{CIDR_GROUP}.{CIDR_GROUP_NAME}/{ref}"
+    selector = Selector(expressions=((name, EXISTS, ()),)) if ref else _check_groups(groups)
+    return cidrs.carved(selector, holes), holes

@@ -1,13 +1,16 @@
-"""Endpoints grouped by the rules that select them; each group resolved once."""
+"""Groups of endpoints resolved, each once: rules into filters, insertions, entries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final
 
 from capacity.cilium.policy import auth
+from capacity.cilium.policy.allocation import HOST_ID, Identity, local_identities
 from capacity.cilium.policy.filters import ANY_NAMESPACE, Filter, Peer, filters_of
+from capacity.cilium.policy.groups import Endpoint, Group, Population, groups_of, population
 from capacity.cilium.policy.mapstate import (
     ANYONE,
     EVERY_PORT,
@@ -19,63 +22,39 @@ from capacity.cilium.policy.mapstate import (
 )  # fmt: skip
 from capacity.cilium.policy.ports import masked_ports
 from capacity.cilium.policy.read import Status, read
-from capacity.cilium.policy.rules import PROTOCOLS, Conflict, PortRule, Rule, Traffic, covers
-from capacity.cilium.policy.selectors import WILDCARD, NameSelector, Selector
+from capacity.cilium.policy.rules import PROTOCOLS, Conflict, Rule, Traffic, covers
+from capacity.cilium.policy.selectors import WILDCARD, NameSelector
 from capacity.cilium.policy.state import ClusterState
-from capacity.cilium.policy.universe import (
-    HOST_ID,
-    Universe,
-    bits_of,
-    cluster_identities,
-    local_identities,
-    node_universe,
-    universe,
-)  # fmt: skip
+from capacity.cilium.policy.universe import Universe, as_bits, extended
 from capacity.cilium.policy.versions import Semantics
 
-HOST: Final = "reserved:host"
-HEALTH: Final = "reserved:health"
-INIT: Final = "reserved:init"
-# Reserved endpoints and the labels that make them; a node has the first two
-_RESERVED_ENDPOINTS: Final = {HOST: 1, HEALTH: 4, INIT: 5, "reserved:ingress": 8}
 # Proxies by the kind of L7 rule; cilium/cilium pkg/proxy/proxy.go, findProxyPortByType
 _PROXIES: Final = {"http": "http", "dns": "dns"}
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An endpoint: name, number of its identity, its named ports."""
-
-    name: str
-    identity: int
-    ports: tuple[tuple[str, int, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Endpoints with the same entries: the rules that select them and what else matters."""
-
-    rules: tuple[int, ...]
-    is_host: bool
-    is_init: bool
-    ports: tuple[tuple[str, int, str], ...]
-    namespace: str
-
-
 @dataclass(slots=True)
 class Cluster:
-    """A cluster made ready for resolution: policies read, identities numbered."""
+    """A cluster made ready for resolution: policies read, identities numbered.
+
+    `known` holds directions of a cluster before it that hold here too.
+    """
 
     state: ClusterState
     semantics: Semantics
     statuses: list[Status]
     rules: list[Rule]
-    endpoints: list[Endpoint]
+    population: Population
     groups: dict[Group, list[Endpoint]]
+    local: list[Identity]
     universe: Universe
-    named_ports: dict[str, set[tuple[int, int]]]
     host_bit: int
     directions: dict[tuple[object, ...], Direction] = field(default_factory=dict)
+    known: Mapping[tuple[object, ...], Direction] = field(default_factory=dict)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Endpoints that are resolved."""
+        return self.population.endpoints
 
 
 @dataclass(slots=True)
@@ -85,17 +64,27 @@ class Direction:
     is_enforced: bool
     state: MapState
     insertions: list[tuple[Filter, auth.Treated]] = field(default_factory=list)
+    peers: frozenset[Peer] = frozenset()
     fault: str = ""
+    sizes: tuple[int, int, int] | None = None
 
 
-def prepare(state: ClusterState, semantics: Semantics) -> Cluster:
-    """Read policies, number identities, and group endpoints by the rules that select them."""
-    statuses = [read(policy, state) for policy in state.policies]
+def prepare(state: ClusterState, semantics: Semantics, before: Cluster | None = None) -> Cluster:
+    """Read policies, number identities, and group endpoints by the rules that select them.
+
+    Parameters
+    ----------
+    state, semantics
+        What is resolved, and how.
+    before
+        A cluster of the same semantics whose state differs in policies only: what it found is
+        taken where it holds still. Policies that are the same are the same objects.
+    """
+    told = {id(one.policy): one for one in before.statuses} if before is not None else {}
+    statuses = [told.get(id(policy)) or read(policy, state, semantics) for policy in state.policies]
     rules = [rule for status in statuses for rule in status.rules]
-    numbers, identities = cluster_identities(state)
-    pods = universe(identities)
-    endpoints = _endpoints(state, numbers)
-    groups = _groups(state, rules, endpoints, pods)
+    people = population(state) if before is None else before.population
+    groups = groups_of(state, rules, people)
     names = _names(state, rules, groups)
     prefixes = [
         prefix
@@ -103,113 +92,55 @@ def prepare(state: ClusterState, semantics: Semantics) -> Cluster:
         for traffic in (*rule.ingress, *rule.egress)
         for prefix in traffic.prefixes
     ]
-    local = local_identities(state, prefixes, names)
-    made = universe([*identities, *local])
+    local = local_identities(state, prefixes, names, is_labeled=semantics.labels_prefixes)
+    known: Mapping[tuple[object, ...], Direction] = {}
+    if before is None:
+        made = extended(people.universe, local)
+    elif before.local == local:
+        made, known = before.universe, before.directions or before.known
+    else:
+        made = extended(people.universe, _placed(before.universe, people, local))
+        known = _still_known(before.directions or before.known, before.universe, made)
     return Cluster(
-        state, semantics, statuses, rules, endpoints, groups, made,
-        _named_ports(state), 1 << made.bit_of[HOST_ID],
+        state, semantics, statuses, rules, people, groups, local, made,
+        1 << made.bit_of[HOST_ID], known=known,
     )  # fmt: skip
 
 
-def _endpoints(state: ClusterState, numbers: Mapping[str, int]) -> list[Endpoint]:
-    ports = {
-        pod.endpoint: tuple((name.lower(), port, proto) for name, port, proto in pod.ports if name)
-        for pod in state.pods
+def _placed(old: Universe, population: Population, local: list[Identity]) -> list[Identity]:
+    """Order local identities so that those that an older universe has keep their bits there."""
+    left = {one.labels: one for one in local}
+    first = len(population.universe.identities)
+    places = [left.pop(one.labels, None) for one in old.identities[first:]]
+    places = [one or (left.popitem()[1] if left else None) for one in places]
+    found = [one for one in places if one is not None]
+    # Where more have gone than come, the last ones move to the holes
+    for hole, one in enumerate(places):
+        if one is None and hole < len(found):
+            found.insert(hole, found.pop())
+    return [*found, *left.values()]
+
+
+def _still_known(
+    known: Mapping[tuple[object, ...], Direction], old: Universe, new: Universe
+) -> dict[tuple[object, ...], Direction]:
+    """Directions none of whose peers selects an identity that came, went or moved."""
+    width = max(len(old.identities), len(new.identities)) + 1
+    pairs = zip_longest(old.identities, new.identities)
+    moved = as_bits(
+        [bit for bit, (one, other) in enumerate(pairs, 1)
+         if one is None or other is None or one.labels != other.labels],
+        width,
+    )  # fmt: skip
+    holds: dict[Peer, bool] = {}
+    for peer in {peer for one in known.values() for peer in one.peers}:
+        bits = old.select(peer)
+        holds[peer] = not bits & moved and bits == new.select(peer)
+    return {
+        key: one
+        for key, one in known.items()
+        if not one.fault and all(map(holds.__getitem__, one.peers))
     }
-    reserved = dict(_RESERVED_ENDPOINTS) | {name: HOST_ID for name, _ in _hosts(state)}
-    names = state.endpoints
-    if names is None:
-        names = (*numbers, *(name for name, _ in _hosts(state)), HEALTH)
-    return [
-        Endpoint(name, numbers[name], ports.get(name, ()))
-        if name in numbers
-        else Endpoint(name, reserved[name])
-        for name in names
-        if name in numbers or name in reserved
-    ]
-
-
-def _hosts(state: ClusterState) -> list[tuple[str, Mapping[str, str]]]:
-    """Host endpoints: one without name where there is one node at most, else one a node."""
-    if len(state.nodes) > 1:
-        return [(f"{HOST}/{name}", labels) for name, labels in state.nodes]
-    return [(HOST, state.nodes[0][1] if state.nodes else {})]
-
-
-def _named_ports(state: ClusterState) -> dict[str, set[tuple[int, int]]]:
-    """Named ports of all pods: numbers and protocols of each name."""
-    found: dict[str, set[tuple[int, int]]] = {}
-    for pod in state.pods:
-        for name, port, protocol in pod.ports:
-            if name:
-                number = PROTOCOLS.get(protocol.upper() or "TCP", 0)
-                found.setdefault(name.lower(), set()).add((port, number))
-    return found
-
-
-def _groups(
-    state: ClusterState, rules: Sequence[Rule], endpoints: Sequence[Endpoint], pods: Universe
-) -> dict[Group, list[Endpoint]]:
-    selected = _selected(state, rules, pods)
-    of_host = _selected_hosts(state, rules)
-    uses_ports = [
-        any(port.name for t in rule.ingress for r in t.ports for port in r.ports) for rule in rules
-    ]
-    uses_namespace = [
-        any(_is_of_namespace(r) for t in rule.egress for r in t.ports) for rule in rules
-    ]
-    groups: dict[Group, list[Endpoint]] = {}
-    for endpoint in endpoints:
-        is_host = endpoint.identity == HOST_ID
-        mine = of_host.get(endpoint.name, ()) if is_host else selected.get(endpoint.identity, ())
-        group = Group(
-            tuple(mine),
-            is_host,
-            endpoint.name == INIT,
-            endpoint.ports if any(uses_ports[n] for n in mine) else (),
-            endpoint.name.partition("/")[0] if any(uses_namespace[n] for n in mine) else "",
-        )
-        groups.setdefault(group, []).append(endpoint)
-    return groups
-
-
-def _is_of_namespace(rule: PortRule) -> bool:
-    """Tell whether a rule names a listener of the endpoint's own namespace."""
-    listener = rule.treatment.listener if rule.treatment is not None else ""
-    return listener.startswith(f"{ANY_NAMESPACE}/")
-
-
-def _selected(state: ClusterState, rules: Sequence[Rule], pods: Universe) -> dict[int, list[int]]:
-    """Rules that select each identity but the host's; none where policy is off."""
-    found: dict[int, list[int]] = {}
-    if state.options.policy_mode == "never":
-        return found
-    host = 1 << pods.bit_of[HOST_ID]
-    cache: dict[Selector, list[int]] = {}
-    for n, rule in enumerate(rules):
-        if rule.is_node:
-            continue
-        numbers = cache.get(rule.subject)
-        if numbers is None:
-            bits = pods.select(rule.subject)
-            bits = (pods.everyone if bits & ANYONE else bits) & ~host
-            numbers = cache[rule.subject] = pods.numbers[bits_of(bits)].tolist()
-        for number in numbers:
-            found.setdefault(number, []).append(n)
-    return found
-
-
-def _selected_hosts(state: ClusterState, rules: Sequence[Rule]) -> dict[str, list[int]]:
-    """Rules that select each node; none where the host firewall or policy is off."""
-    if not state.options.host_firewall or state.options.policy_mode == "never":
-        return {}
-    found = {}
-    for name, labels in _hosts(state):
-        node = node_universe(labels)
-        found[name] = [
-            n for n, rule in enumerate(rules) if rule.is_node and node.select(rule.subject)
-        ]
-    return found
 
 
 def _names(
@@ -224,13 +155,12 @@ def _names(
 def direction_of(cluster: Cluster, group: Group, *, is_ingress: bool) -> Direction:
     """Resolve one direction of a group; groups that do not differ in it share the result."""
     rules = [cluster.rules[n] for n in group.rules]
-    has_traffic = [n for n, rule in zip(group.rules, rules, strict=True)
-                   if (rule.ingress if is_ingress else rule.egress)]  # fmt: skip
-    key = (is_ingress, tuple(has_traffic), group.is_host, group.is_init, group.namespace,
+    has_traffic = [rule for rule in rules if (rule.ingress if is_ingress else rule.egress)]
+    key = (is_ingress, *has_traffic, group.is_host, group.is_init, group.namespace,
            group.ports if is_ingress else ())  # fmt: skip
     found = cluster.directions.get(key)
     if found is None:
-        found = _direction(cluster, group, [cluster.rules[n] for n in has_traffic], is_ingress)
+        found = cluster.known.get(key) or _direction(cluster, group, has_traffic, is_ingress)
         cluster.directions[key] = found
     return found
 
@@ -263,7 +193,8 @@ def _direction(cluster: Cluster, group: Group, rules: list[Rule], is_ingress: bo
         for insertion in _insertions(cluster, group, one, is_ingress)
     ]
     state = _resolved(cluster, group, insertions, is_ingress)
-    return Direction(True, state, insertions)
+    peers = frozenset(peer for one in ordered for peer in one.peers)
+    return Direction(True, state, insertions, peers)
 
 
 def _allow_all(is_ingress: bool) -> Rule:
@@ -335,7 +266,7 @@ def _number(cluster: Cluster, group: Group, one: Filter, is_ingress: bool) -> in
                for other, port, proto in group.ports if other == name]  # fmt: skip
         own = own[:1]
     else:
-        own = sorted(cluster.named_ports.get(name, ()))
+        own = sorted(cluster.population.named_ports.get(name, ()))
     fitting = {port for port, protocol in own if port and protocol in (0, one.protocol)}
     return fitting.pop() if len(fitting) == 1 else None
 

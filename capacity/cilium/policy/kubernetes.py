@@ -12,9 +12,10 @@ from capacity.cilium.policy.labels import K8S, NAMESPACE, NAMESPACE_LABELS, Pref
 from capacity.cilium.policy.rules import PortRule, Rule, Traffic
 from capacity.cilium.policy.selectors import EXISTS, WILDCARD, Selector
 from capacity.cilium.policy.state import ClusterState, PolicyObject
+from capacity.cilium.policy.versions import Semantics
 
 
-def read(policy: PolicyObject, state: ClusterState) -> Rule:
+def read(policy: PolicyObject, state: ClusterState, semantics: Semantics) -> Rule:
     """Read a policy into its rule.
 
     Raises
@@ -32,8 +33,13 @@ def read(policy: PolicyObject, state: ClusterState) -> Rule:
     namespace = policy.namespace or "default"
     options = state.options
 
-    def prefix_selectors(prefixes: list[Prefix]) -> list[Selector]:
-        return cidrs.selectors(prefixes, ipv4=options.ipv4, ipv6=options.ipv6)
+    def block(told: Mapping[str, Any]) -> tuple[list[Selector], list[Prefix]]:
+        prefix, holes = check_cidr_rule(str(told.get("cidr") or ""), told.get("except") or [])
+        if semantics.labels_prefixes:
+            selector = cidrs.selector(prefix, is_dual=options.ipv4 and options.ipv6)
+            return [cidrs.carved(selector, holes)], [prefix, *holes]
+        prefixes = cidrs.without(prefix, holes)
+        return cidrs.selectors(prefixes, ipv4=options.ipv4, ipv6=options.ipv6), prefixes
 
     subject = selectors.with_label(
         selectors.parse_kubernetes(spec.get("podSelector") or {}),
@@ -41,8 +47,8 @@ def read(policy: PolicyObject, state: ClusterState) -> Rule:
         namespace,
     )
     check_selector(subject)
-    ingress = _direction(spec.get("ingress") or [], "from", namespace, prefix_selectors)
-    egress = _direction(spec.get("egress") or [], "to", namespace, prefix_selectors)
+    ingress = _direction(spec.get("ingress") or [], "from", namespace, block)
+    egress = _direction(spec.get("egress") or [], "to", namespace, block)
     types = spec.get("policyTypes") or []
     if not ingress and ("Ingress" in types or "Egress" not in types):
         ingress = [Traffic()]
@@ -58,7 +64,7 @@ def _direction(
     rules: list[Any],
     word: str,
     namespace: str,
-    prefix_selectors: Callable[[list[Prefix]], list[Selector]],
+    block: Callable[[Mapping[str, Any]], tuple[list[Selector], list[Prefix]]],
 ) -> list[Traffic]:
     found = []
     for rule in rules:
@@ -69,11 +75,11 @@ def _direction(
             found.append(Traffic(peers=(WILDCARD,), ports=ports))
         for peer in peers:
             selector = _peer(peer, namespace)
-            prefixes = _block(peer["ipBlock"]) if peer.get("ipBlock") else []
+            others, prefixes = block(peer["ipBlock"]) if peer.get("ipBlock") else ([], [])
             found.append(
                 Traffic(
                     peers=() if selector is None else (selector,),
-                    others=tuple(prefix_selectors(prefixes)),
+                    others=tuple(others),
                     ports=ports,
                     prefixes=tuple(prefixes),
                 )
@@ -96,11 +102,6 @@ def _peer(peer: Mapping[str, Any], namespace: str) -> Selector | None:
         selector = Selector(tuple(sorted(labels.items())), (*spaces.expressions, *pods.expressions))
     check_selector(selector)
     return selector
-
-
-def _block(block: Mapping[str, Any]) -> list[Prefix]:
-    prefix, holes = check_cidr_rule(str(block.get("cidr") or ""), block.get("except") or [])
-    return cidrs.without(prefix, holes)
 
 
 def _ports(told: Mapping[str, Any], *, is_ingress: bool) -> PortRule:

@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 # pkg/k8s/apis/cilium.io/const.go, b095517e625e
 ANY: Final = "any"
 CIDR: Final = "cidr"
+CIDR_GROUP: Final = "cidrgroup"
+# cilium/cilium pkg/policy/api/cidr.go, LabelPrefixGroupName
+CIDR_GROUP_NAME: Final = "io.cilium.policy.cidrgroupname"
 FQDN: Final = "fqdn"
 K8S: Final = "k8s"
 RESERVED: Final = "reserved"

@@ -9,8 +9,9 @@ from typing import Any, Final
 import polars as pl
 
 from capacity.cilium.policy.auth import Treated
-from capacity.cilium.policy.engine import Cluster, Direction, Group, direction_of
+from capacity.cilium.policy.engine import Cluster, Direction, direction_of
 from capacity.cilium.policy.filters import Filter
+from capacity.cilium.policy.groups import Group
 from capacity.cilium.policy.mapstate import ANYONE, Key, MapState
 from capacity.cilium.policy.rules import PROTOCOL_NAMES
 from capacity.cilium.policy.universe import bits_of
@@ -200,7 +201,9 @@ def _counted(cluster: Cluster, group: Group) -> tuple[int | None, ...]:
         direction = direction_of(cluster, group, is_ingress=name == "ingress")
         if direction.fault:
             return (None,) * 6
-        found.append(_sizes(direction.state, cluster.semantics.wildcard_rows))
+        if direction.sizes is None:
+            direction.sizes = _sizes(direction.state, cluster.semantics.wildcard_rows)
+        found.append(direction.sizes)
     (allow, deny, redirect), (allow_out, deny_out, redirect_out) = found
     inside, outside = allow + deny + redirect, allow_out + deny_out + redirect_out
     return (

@@ -81,7 +81,8 @@ class Traffic:
     prefixes: tuple[Prefix, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+# Compared and hashed as the object it is: a key of what rules come to together
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """One rule of a policy: subject, both directions, which of them deny by default."""
 

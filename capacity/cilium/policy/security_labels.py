@@ -50,7 +50,8 @@ class _Pattern:
     is_ignored: bool
 
 
-@dataclass(frozen=True, slots=True)
+# Compared and hashed as the object it is: it is a key at every label of every pod
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelFilter:
     """Patterns of labels that make identities and of those that do not."""
 

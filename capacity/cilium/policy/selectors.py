@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from capacity.cilium.policy.labels import (
     ANY,
     CIDR,
+    CIDR_GROUP,
     K8S,
     NAMESPACE,
     NAMESPACE_LABELS,
@@ -33,6 +35,18 @@ class Selector:
 
     labels: tuple[tuple[str, str], ...] = ()
     expressions: tuple[Expression, ...] = ()
+    # Selectors are keys wherever rules meet: hashed once, not at every look
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.labels, self.expressions)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Selector], tuple[Any, ...]]:
+        # Hashes of text are of one process only
+        return Selector, (self.labels, self.expressions)
 
     @property
     def is_wildcard(self) -> bool:
@@ -90,6 +104,17 @@ def parse_kubernetes(told: Mapping[str, Any], prefix: str = "") -> Selector:
         If a part has another type than Kubernetes' LabelSelector.
     """
     return _selector(told, lambda key: f"{K8S}.{prefix}{key}")
+
+
+def parse_groups(told: Mapping[str, Any]) -> Selector:
+    """Read a selector of CIDR groups by their labels.
+
+    Raises
+    ------
+    TypeError
+        If a part has another type than Kubernetes' LabelSelector.
+    """
+    return _selector(told, lambda key: f"{CIDR_GROUP}.{key}")
 
 
 def _selector(told: Mapping[str, Any], key_of: Any) -> Selector:
@@ -204,3 +229,21 @@ def in_namespace(selector: Selector, namespace: str, *, is_peer: bool, is_init: 
 def of_prefix_key(key: str) -> Selector:
     """Select the addresses of a CIDR label and all narrower ones."""
     return Selector(((f"{CIDR}.{key}", ""),))
+
+
+def pattern_of(selector: NameSelector) -> re.Pattern[str]:
+    """Regular expression that DNS names without their last dot must match.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/fqdn/matchpattern/matchpattern.go, b095517e625e.
+
+    Examples
+    --------
+    >>> bool(pattern_of(NameSelector(pattern="*.example.com")).match("a.example.com"))
+    True
+    """
+    if not selector.name and selector.pattern == "*":
+        return re.compile(r"([-a-zA-Z0-9_]+\.)*[-a-zA-Z0-9_]+\Z|\Z")
+    text = (selector.name or selector.pattern).strip().lower().rstrip(".")
+    return re.compile(re.escape(text).replace(r"\*", "[-a-zA-Z0-9_]*") + r"\Z")

@@ -34,11 +34,14 @@ def _is_wanted(wanted: Mapping[str, Any], service: Service) -> bool:
         return False
     if by_labels is None:
         return bool(told.get("serviceName") == service.name)
-    selector = told.get("selector") or {}
+    return is_selected(told.get("selector") or {}, service.labels)
+
+
+def is_selected(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Tell whether a label selector of Kubernetes selects plain labels."""
     return all(
-        service.labels.get(key) == value
-        for key, value in (selector.get("matchLabels") or {}).items()
-    ) and all(_holds(one, service.labels) for one in selector.get("matchExpressions") or [])
+        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
+    ) and all(_holds(one, labels) for one in selector.get("matchExpressions") or [])
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

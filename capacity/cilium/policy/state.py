@@ -77,6 +77,7 @@ class ClusterState:
     nodes: tuple[tuple[str, Mapping[str, str]], ...] = ()
     services: tuple[Service, ...] = ()
     cidr_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cidr_group_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prefix_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policies: tuple[PolicyObject, ...] = ()

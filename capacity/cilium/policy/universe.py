@@ -7,30 +7,24 @@ Union, intersection and counting are single operations on such numbers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from capacity.cilium.policy.cilium import pattern_of
+from capacity.cilium.policy.allocation import HOST_ID, RESERVED_IDENTITIES, Identity
 from capacity.cilium.policy.filters import Peer
 from capacity.cilium.policy.labels import (
     ANY,
     CIDR,
     FQDN,
     K8S,
-    RESERVED,
     Prefix,
-    cidr_key,
-    parse_prefix,
     prefix_of_key,
 )  # fmt: skip
 from capacity.cilium.policy.security_labels import (
-    identity_labels,
-    label_filter,
-    pod_labels,
     told,
     untold,
 )  # fmt: skip
@@ -42,144 +36,8 @@ from capacity.cilium.policy.selectors import (
     NameSelector,
     is_usable,
 )  # fmt: skip
-from capacity.cilium.policy.state import ClusterState
 
-# cilium/cilium pkg/identity/numericidentity.go, b095517e625e
-RESERVED_IDENTITIES: Final[Mapping[int, tuple[str, ...]]] = {
-    1: ("reserved:host",),
-    2: ("reserved:world",),
-    3: ("reserved:unmanaged",),
-    4: ("reserved:health",),
-    5: ("reserved:init",),
-    6: ("reserved:remote-node",),
-    7: ("reserved:kube-apiserver", "reserved:remote-node"),
-    8: ("reserved:ingress",),
-    9: ("reserved:world-ipv4",),
-    10: ("reserved:world-ipv6",),
-}
-HOST_ID: Final = 1
-_FIRST_CLUSTER_ID: Final = 256
-_FIRST_LOCAL_ID: Final = 1 << 24
 _WORLDS: Final = {2: (4, 6), 9: (4,), 10: (6,)}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One security identity: number and printed labels."""
-
-    number: int
-    labels: tuple[str, ...]
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is of a node only: an address or a DNS name."""
-        return self.number >= _FIRST_LOCAL_ID
-
-
-def cluster_identities(state: ClusterState) -> tuple[dict[str, int], list[Identity]]:
-    """Identities of the pods: number of each pod's, by endpoint, and all of them.
-
-    Numbers are those of the inventory's CiliumIdentities where given, else 256 and on in the order
-    of the labels: which of them an identity has changes no count.
-    """
-    patterns = label_filter(state.options.labels)
-    cache: dict[tuple[object, ...], tuple[str, ...]] = {}
-    of_endpoint = {}
-    for pod in state.pods:
-        key = (pod.namespace, pod.service_account, *sorted(pod.labels.items()))
-        if key not in cache:
-            full = pod_labels(
-                pod.labels,
-                pod.namespace,
-                state.namespaces.get(pod.namespace, {}),
-                pod.service_account,
-                state.options.cluster_name,
-            )
-            cache[key] = identity_labels(full, patterns)
-        of_endpoint[pod.endpoint] = cache[key]
-    found = sorted({*of_endpoint.values(), *state.identities})
-    taken = set(state.identities.values())
-    free = (n for n in range(_FIRST_CLUSTER_ID, _FIRST_LOCAL_ID) if n not in taken)
-    numbers = {labels: state.identities.get(labels) or next(free) for labels in found}
-    return (
-        {endpoint: numbers[labels] for endpoint, labels in of_endpoint.items()},
-        [Identity(number, labels) for labels, number in sorted(numbers.items())],
-    )
-
-
-def local_identities(
-    state: ClusterState, prefixes: Iterable[Prefix], names: Iterable[NameSelector]
-) -> list[Identity]:
-    """Identities that a node allocates for CIDRs of rules and for addresses of DNS names.
-
-    References
-    ----------
-    .. [1] cilium/cilium pkg/ipcache/metadata.go, resolveIdentity, b095517e625e.
-    .. [2] cilium/cilium pkg/fqdn/name_manager.go, deriveLabelsForName, b095517e625e.
-    """
-    is_dual = state.options.ipv4 and state.options.ipv6
-    labels: dict[Prefix, set[str]] = {}
-    for prefix in prefixes:
-        labels.setdefault(prefix, set()).update(_cidr_labels(prefix, is_dual=is_dual))
-    ruled = dict.fromkeys(labels)
-    for text, extra in state.prefix_labels.items():
-        labels.setdefault(parse_prefix(text), set()).update(extra)
-    for address, found in _name_labels(state, names).items():
-        own = labels.setdefault(address, set())
-        parent = _parent(address, ruled) if not any(_is(CIDR, one) for one in own) else None
-        if parent is not None and not any(_is(RESERVED, one) for one in own):
-            own |= _cidr_labels(parent, is_dual=is_dual)
-        own |= found | {_world(address, is_dual=is_dual)}
-    sets = {_resolved(prefix, own, is_dual=is_dual) for prefix, own in labels.items()}
-    known = set(RESERVED_IDENTITIES.values())
-    ordered = sorted((one for one in sets if one not in known), key=",".join)
-    return [Identity(_FIRST_LOCAL_ID + n, one) for n, one in enumerate(ordered, 1)]
-
-
-def _is(source: str, label: str) -> bool:
-    return label.startswith(f"{source}:")
-
-
-def _world(prefix: Prefix, *, is_dual: bool) -> str:
-    return f"reserved:world-ipv{prefix.version}" if is_dual else "reserved:world"
-
-
-def _cidr_labels(prefix: Prefix, *, is_dual: bool) -> set[str]:
-    own = {told(CIDR, cidr_key(prefix))} if prefix.length else set()
-    return own | {_world(prefix, is_dual=is_dual)}
-
-
-def _resolved(prefix: Prefix, labels: set[str], *, is_dual: bool) -> tuple[str, ...]:
-    nodes = {"reserved:remote-node", "reserved:host"} & labels
-    if nodes:
-        plain = _cidr_labels(prefix, is_dual=is_dual)
-        labels = {one for one in labels - plain if not one.startswith("reserved:world")}
-    elif not {"reserved:health", "reserved:ingress"} & labels and not any(
-        _is(CIDR, one) or _is(FQDN, one) for one in labels
-    ):
-        labels = labels | _cidr_labels(prefix, is_dual=is_dual)
-    return tuple(sorted(labels)) if "reserved:host" not in labels else RESERVED_IDENTITIES[1]
-
-
-def _parent(prefix: Prefix, ruled: Mapping[Prefix, None]) -> Prefix | None:
-    for length in range(prefix.length - 1, 0, -1):
-        shift = prefix.width - length
-        parent = Prefix(prefix.version, prefix.address >> shift << shift, length)
-        if parent in ruled:
-            return parent
-    return None
-
-
-def _name_labels(state: ClusterState, names: Iterable[NameSelector]) -> dict[Prefix, set[str]]:
-    patterns = [(one, pattern_of(one)) for one in names]
-    found: dict[Prefix, set[str]] = {}
-    for name, addresses in state.dns.items():
-        plain = name.lower().rstrip(".")
-        labels = {told(FQDN, one.label) for one, pattern in patterns if pattern.match(plain)}
-        if labels:
-            for address in addresses:
-                found.setdefault(parse_prefix(address), set()).update(labels)
-    return found
 
 
 @dataclass(slots=True)
@@ -292,25 +150,39 @@ def bits_of(bits: int) -> list[int]:
 
 
 def universe(identities: Sequence[Identity]) -> Universe:
-    """Give identities numbers of bits, and index their labels."""
-    ordered = [Identity(n, labels) for n, labels in RESERVED_IDENTITIES.items()]
-    ordered += identities
-    numbers = np.array([0, *(one.number for one in ordered)], dtype=np.int64)
-    bit_of = {one.number: bit for bit, one in enumerate(ordered, 1)}
-    everyone = (1 << len(ordered) + 1) - 2
-    made = Universe(ordered, numbers, everyone, bit_of)
+    """Give identities numbers of bits after the reserved ones, and index their labels."""
+    reserved = [Identity(n, labels) for n, labels in RESERVED_IDENTITIES.items()]
+    made = extended(Universe([], np.zeros(1, np.int64), 0, {}), [*reserved, *identities])
+    for number, versions in _WORLDS.items():
+        bit = made.bit_of[number]
+        made.prefix_of_bit[bit] = [Prefix(version, 0, 0) for version in versions]
+        made.cidr_bits |= 1 << bit
+    return made
+
+
+def extended(base: Universe, more: Sequence[Identity]) -> Universe:
+    """Add identities to those of a universe, which keep their bits; the universe stays."""
+    first, ordered = len(base.identities) + 1, [*base.identities, *more]
+    made = Universe(
+        ordered,
+        np.concatenate([base.numbers, np.array([one.number for one in more], np.int64)]),
+        (1 << len(ordered) + 1) - 2,
+        {**base.bit_of, **{one.number: bit for bit, one in enumerate(more, first)}},
+        dict(base.values),
+        dict(base.present),
+        list(base.prefixes),
+        dict(base.prefix_of_bit),
+        base.cidr_bits,
+    )
     values: dict[tuple[str, str], list[int]] = {}
-    for bit, one in enumerate(ordered, 1):
+    for bit, one in enumerate(more, first):
         for label in one.labels:
             source, key, value = untold(label)
             _index(made, values, bit, one, source, key, value)
     for (name, value), bits in values.items():
-        found = made.values[name, value] = as_bits(bits, len(ordered) + 1)
+        found = as_bits(bits, len(ordered) + 1)
+        made.values[name, value] = made.values.get((name, value), 0) | found
         made.present[name] = made.present.get(name, 0) | found
-    for number, versions in _WORLDS.items():
-        bit = bit_of[number]
-        made.prefix_of_bit[bit] = [Prefix(version, 0, 0) for version in versions]
-        made.cidr_bits |= 1 << bit
     made.prefixes.sort()
     return made
 

@@ -18,6 +18,15 @@ _NO_COMPANIONS: Final = (1, 17)
 # in main of 2026-07-14 (1.20.0-rc.0); not confirmed on a released 1.20
 _AGGREGATES: Final = (1, 20)
 WILDCARD_ROWS: Final = "wildcard-rows"
+# cilium/cilium pull requests 33441 and 36087, in 1.17: groups of CIDRs are labels of their prefixes
+_GROUP_SELECTORS: Final = (1, 17)
+# cilium/cilium pkg/k8s/cluster_network_policy.go, in 1.20.0-dev 0b72c0005c69; pull request 47227
+_CLUSTER_POLICIES: Final = (1, 20)
+# How prefixes of rules get identities. The golden cases are of 1.17-dev before 33441, where except
+# and groups become prefixes, each with its identity; they hold for 1.17 and later unless told.
+PREFIX_IDENTITIES: Final = "prefix-identities"
+_BY: Final = ("prefix", "labels")
+CHOICES: Final = (WILDCARD_ROWS, PREFIX_IDENTITIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +34,15 @@ class Semantics:
     """How a version makes entries.
 
     `wildcard_rows` are the rows of an entry for anyone: 1, or with the aggregates of 1.20 5.
+    With `labels_prefixes` the CIDRs of a group share an identity, and except carves out of one.
     """
 
     has_companions: bool
     has_port_ranges: bool
     wildcard_rows: int
+    has_group_selectors: bool = False
+    has_cluster_policies: bool = False
+    labels_prefixes: bool = False
 
 
 def semantics(version: str, options: Mapping[str, str] | None = None) -> Semantics:
@@ -40,14 +53,15 @@ def semantics(version: str, options: Mapping[str, str] | None = None) -> Semanti
     version
         Cilium version, as "1.16" or "1.16.3".
     options
-        May hold ``wildcard-rows``, 1 or 5, for a 1.20 that was looked at.
+        May hold ``wildcard-rows``, 1 or 5, for a 1.20 that was looked at, and
+        ``prefix-identities``, prefix or labels (as released since 1.17); others are left alone.
 
     Raises
     ------
     FactError
         If nothing is known about the version.
     SettingsError
-        If the option is neither 1 nor 5.
+        If an option has another value, or labels is asked of a version before 1.17.
 
     Examples
     --------
@@ -61,4 +75,16 @@ def semantics(version: str, options: Mapping[str, str] | None = None) -> Semanti
     rows = (options or {}).get(WILDCARD_ROWS, "5" if known >= _AGGREGATES else "1")
     if str(rows) not in ("1", "5"):
         raise SettingsError(f"{WILDCARD_ROWS}: {rows!r}; wanted 1 or 5")
-    return Semantics(known < _NO_COMPANIONS, known >= _PORT_RANGES, int(rows))
+    by = str((options or {}).get(PREFIX_IDENTITIES, _BY[0]))
+    if by not in _BY or (by == _BY[1] and known < _GROUP_SELECTORS):
+        raise SettingsError(
+            f"{PREFIX_IDENTITIES}: {by!r} with Cilium {version}; wanted prefix, or labels from 1.17"
+        )
+    return Semantics(
+        known < _NO_COMPANIONS,
+        known >= _PORT_RANGES,
+        int(rows),
+        known >= _GROUP_SELECTORS,
+        known >= _CLUSTER_POLICIES,
+        by == _BY[1],
+    )
