@@ -10,6 +10,7 @@ import polars as pl
 
 from capacity import facts, shipped
 from capacity.coverage import coverage
+from capacity.doubts import corrected, doubts
 from capacity.errors import ExportError, ModelError
 from capacity.export import Metrics
 from capacity.facts import derivations
@@ -33,6 +34,7 @@ from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
 from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
+from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
@@ -44,7 +46,7 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "history", "curves", "coverage", "sources",
+    "growth", "history", "curves", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -70,6 +72,7 @@ class Plan:
     growth: pl.DataFrame
     history: pl.DataFrame
     curves: pl.DataFrame
+    doubts: pl.DataFrame
     coverage: pl.DataFrame
     sources: pl.DataFrame
 
@@ -111,10 +114,13 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
     )
     steps = pl.concat([steps, by_step(from_inventory(inventory, driven, node_map))])
+    leaking = leaks(steps, driven)
+    distrusted = doubts(metrics, steps, driven, inventory, leaking, version)
+    steps = corrected(steps, distrusted)
     bounds = limits(steps, inventory, settings, version)
     say("fitting", 0.4)
     growth = grow(driven, settings)
-    fitted, gaps = _fit_all(bounds, steps, driven, growth, settings, say)
+    fitted, gaps = _fit_all(bounds, steps, driven, leaking, growth, settings, say)
     if not fitted:
         raise ModelError(
             f"nothing can be planned: {'; '.join(gaps) or 'no limited quantity found'}"
@@ -128,6 +134,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     )
     first = first_limit(table, settings)
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
+    warnings += distrusted["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
     return Plan(
         settings=settings,
@@ -148,6 +155,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         growth=growth_table(driven, growth, settings),
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
+        doubts=distrusted,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
     )
@@ -230,6 +238,7 @@ def _fit_all(
     bounds: pl.DataFrame,
     steps: pl.DataFrame,
     driven: pl.DataFrame,
+    leaking: list[Leak],
     growth: Growth,
     settings: PlanSettings,
     say: Progress,
@@ -240,6 +249,8 @@ def _fit_all(
         say(f"fitting {name}", 0.4 + 0.5 * i / len(bounds))
         try:
             observed = worst_by_time(steps, limit)
+            if limit["quantity"] == "memory":
+                observed = without(observed, limit["component"], leaking)
             fitted.append(fit_quantity(limit, observed, driven, growth, settings))
         except ModelError as error:
             gaps.append(f"{name} is not planned: {error}")

@@ -561,6 +561,22 @@ RECOMMENDATION: Final = Table(
         Column("restart", pl.Boolean, "", "the agents must restart", nullable=True),
     ),
 )
+DOUBTS: Final = Table(
+    "doubts",
+    "one reason to distrust a number of the export, and what was done about it",
+    (
+        Column("cluster", pl.String),
+        Column("kind", pl.String, "", "leak suspected, conflict, or not finite"),
+        Column("subject", pl.String, "", "component, map, driver or metric"),
+        Column("since", TIME, "", "start of the time it holds for", nullable=True),
+        Column("until", TIME, "", "its end", nullable=True),
+        Column("metric", pl.Float64, "of the row", "what the metrics tell", nullable=True),
+        Column("other", pl.Float64, "of the row", "what the inventory tells, or expects"),
+        Column("unit", pl.String),
+        Column("used", pl.String, "", "what the plan rests on"),
+        Column("detail", pl.String, "", "one sentence for people"),
+    ),
+)
 COVERAGE: Final = Table(
     "coverage",
     "one thing the planner wants to know",
@@ -580,5 +596,5 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
-    FORECAST, EXHAUSTION, RECOMMENDATION, COVERAGE,
+    FORECAST, EXHAUSTION, RECOMMENDATION, DOUBTS, COVERAGE,
 )  # fmt: skip

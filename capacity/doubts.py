@@ -1,0 +1,188 @@
+"""Table doubts: signals that lie. Gauges that the inventory contradicts, samples without a value.
+
+Suspected leaks are found in observe/leaks.py and told here too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+from capacity import facts
+from capacity.export import Metrics
+from capacity.facts import derivations
+from capacity.inventory import Inventory
+from capacity.observe.leaks import Leak
+from capacity.tables import DOUBTS, check
+from capacity.units import format_bytes
+
+# A dump and a scrape are never of one instant: differences up to these are churn
+_ENTRIES_SLACK: Final = 16
+_ENTRIES_SHARE: Final = 0.05
+_COUNT_SHARE: Final = 0.1
+_DRIVERS: Final = ("nodes", "endpoints", "identities", "policies")
+
+
+def doubts(
+    metrics: Metrics,
+    steps: pl.DataFrame,
+    driven: pl.DataFrame,
+    inventory: Inventory,
+    leaks: list[Leak],
+    version: str,
+) -> pl.DataFrame:
+    """Give table doubts of one cluster.
+
+    Parameters
+    ----------
+    metrics
+        The export, for samples that are no numbers.
+    steps, driven
+        Tables steps and drivers.
+    inventory
+        What the kernel and the API server told of maps and objects.
+    leaks
+        As `observe.leaks.leaks` found them.
+    version
+        Cilium minor version.
+    """
+    cluster = str(driven["cluster"][0])
+    rows = [
+        *(_leak(leak) for leak in leaks),
+        *_maps(steps, inventory, version),
+        *_objects(driven, inventory),
+        *_not_finite(metrics),
+    ]
+    blank = {"cluster": cluster, "since": None, "until": None, "metric": None}
+    return check(pl.DataFrame([blank | row for row in rows], schema=DOUBTS.schema), DOUBTS)
+
+
+def corrected(steps: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Add to a map's entries what the kernel holds and the gauge does not see.
+
+    The agent counts some maps by its own cache, which knows nothing of entries leaked in the
+    kernel (cilium/cilium issues 32311 and 23551). Since when they are there nobody knows: they are
+    added at all times, so that the present is right and the growth that of the gauge.
+    """
+    hidden = found.filter(pl.col("kind") == "conflict", pl.col("used") == _KERNEL).select(
+        "subject", more=pl.col("other") - pl.col("metric"), rate=pl.col("other") / pl.col("metric")
+    )
+    entries = pl.col("quantity") == "map_entries"
+    values = ["largest", "smallest", "mean"]
+    joined = steps.join(hidden, on="subject", how="left", maintain_order="left")
+    # Pressure where no size is told: the ratio of both counts stands for the entries
+    ratio = (pl.col("quantity") == "map_pressure") & pl.col("rate").is_finite()
+    told = [
+        pl.when(entries & pl.col("more").is_not_null())
+        .then(pl.col(name) + pl.col("more"))
+        .when(ratio)
+        .then(pl.col(name) * pl.col("rate"))
+        .otherwise(name)
+        .alias(name)
+        for name in values
+    ]
+    return joined.with_columns(told).drop("more", "rate")
+
+
+_KERNEL: Final = "inventory, added to the gauge at all times"
+
+
+def _leak(leak: Leak) -> dict[str, Any]:
+    return {
+        "kind": "leak suspected",
+        "subject": leak.component,
+        "since": leak.since,
+        "until": leak.until,
+        "metric": leak.growth,
+        "other": leak.expected,
+        "unit": "1",
+        "used": "left out of the fit",
+        "detail": (
+            f"{leak.component} memory grew {leak.growth:.3g} times from {leak.since:%Y-%m-%d %H:%M}"
+            f" to {leak.until:%Y-%m-%d %H:%M}, {format_bytes(round(leak.slope))} an hour, while "
+            f"what it serves grew {leak.expected:.3g} times at most: a leak is suspected; the time "
+            "is left out of the fit. Compare with the known leaks of your version"
+        ),
+    }
+
+
+def _maps(steps: pl.DataFrame, inventory: Inventory, version: str) -> list[dict[str, Any]]:
+    """Compare entries that the kernel holds with those that the gauge tells."""
+    held = inventory.map_entries.drop_nulls("entries").group_by("map").agg(pl.col("entries").max())
+    kernel = dict(held.iter_rows())
+    told = steps.filter(pl.col("quantity") == "map_entries").sort("time")
+    newest = told.unique("subject", keep="last", maintain_order=True)
+    rows = []
+    for subject, gauge in newest.select("subject", "largest").iter_rows():
+        name = facts.map_of_label(subject, version)
+        found = kernel.get(name or "")
+        if found is None or found <= gauge * (1 + _ENTRIES_SHARE) + _ENTRIES_SLACK:
+            continue
+        rows.append(
+            {
+                "kind": "conflict",
+                "subject": subject,
+                "metric": gauge,
+                "other": float(found),
+                "unit": "1",
+                "used": _KERNEL,
+                "detail": (
+                    f"map {subject} holds {found:,} entries in the kernel, the gauge says "
+                    f"{gauge:,.0f}: entries the agent does not know of (cilium/cilium issues "
+                    "32311, 23551); the kernel's count is used"
+                ),
+            }
+        )
+    return rows
+
+
+def _objects(driven: pl.DataFrame, inventory: Inventory) -> list[dict[str, Any]]:
+    """Compare numbers of objects in the inventory with the newest that the metrics tell."""
+    rows = []
+    for name in _DRIVERS:
+        told, listed = driven[name].drop_nulls(), len(getattr(inventory, name))
+        if not listed or told.is_empty():
+            continue
+        gauge = float(told[-1])
+        if abs(gauge - listed) <= _COUNT_SHARE * max(gauge, listed) + 1:
+            continue
+        rows.append(
+            {
+                "kind": "conflict",
+                "subject": name,
+                "metric": gauge,
+                "other": float(listed),
+                "unit": "1",
+                "used": "metrics",
+                "detail": (
+                    f"the inventory lists {listed:,} {name}, the metrics tell {gauge:,.0f}; the "
+                    "metrics are used: is the inventory of the same cluster and time, and whole?"
+                ),
+            }
+        )
+    return rows
+
+
+def _not_finite(metrics: Metrics) -> list[dict[str, Any]]:
+    """Count samples that are infinite or no number, by metric."""
+    bad = metrics.samples.filter(~pl.col("value").is_finite())
+    used = metrics.series.join(derivations.observed(), on="metric", how="semi")
+    counted = bad.join(used.select("series", "metric"), on="series").group_by("metric")
+    return [
+        {
+            "kind": "not finite",
+            "subject": name,
+            "since": since,
+            "until": until,
+            "other": float(count),
+            "unit": "1",
+            "used": "left out",
+            "detail": f"{count:,} samples of {name} are infinite or no number: left out",
+        }
+        for name, count, since, until in counted.agg(
+            pl.len(), since=pl.col("time").min(), until=pl.col("time").max()
+        )
+        .sort("metric")
+        .iter_rows()
+    ]

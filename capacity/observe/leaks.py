@@ -1,0 +1,114 @@
+"""Times in which memory grew though nothing grew that it serves: suspected leaks.
+
+Such a time says how a bug grows, not how a cluster does; fits leave it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from capacity.settings import DRIVER_NAMES
+
+# A fall by more than this share is a restart: garbage collection alone frees less of the peak
+# over all nodes of a step
+_RESTART: Final = 0.2
+_BINS: Final = 10
+_MIN_POINTS: Final = 2 * _BINS
+_MIN_HOURS: Final = 6.0
+# Memory must outgrow the fastest driver by this much: caches and churn of drivers make up the rest
+_MARGIN: Final = 1.25
+# Of nine rises between ten parts, so many must be rises; and so much of the growth must lie in
+# the second half, or it is a start that settles
+_RISES: Final = 8
+_LATE: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A suspected leak: growth of memory, the most that drivers explain, slope in byte/h."""
+
+    component: str
+    since: datetime
+    until: datetime
+    growth: float
+    expected: float
+    slope: float
+
+
+def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
+    """Find suspected leaks of agents and operators in one cluster.
+
+    Memory between two restarts is cut into ten parts. It leaks where the parts' medians rise all
+    the way (one exception), outgrow the fastest driver by 1.25 times, and gain 30 % or more in the
+    second half. Fewer than 20 points, less than 6 hours, or no driver known: nothing is concluded.
+
+    Parameters
+    ----------
+    steps
+        Table steps.
+    drivers
+        Table drivers of the same cluster.
+    """
+    out = []
+    for component in ("agent", "operator"):
+        told = steps.filter(
+            pl.col("component") == component, pl.col("quantity") == "memory"
+        ).select("time", value="largest")
+        rows = told.join(drivers.select("time", *DRIVER_NAMES), on="time", how="left").sort("time")
+        fell = pl.col("value") < (1 - _RESTART) * pl.col("value").shift()
+        parts = rows.with_columns(part=fell.fill_null(value=False).cum_sum())
+        for part in parts.partition_by("part", maintain_order=True):
+            found = _leak(component, part)
+            if found is not None:
+                out.append(found)
+    return out
+
+
+def without(observed: pl.DataFrame, component: str, found: list[Leak]) -> pl.DataFrame:
+    """Leave suspected leaks of a component out of rows with a column time."""
+    for leak in found:
+        if leak.component == component:
+            observed = observed.filter(~pl.col("time").is_between(leak.since, leak.until))
+    return observed
+
+
+def _leak(component: str, part: pl.DataFrame) -> Leak | None:
+    seconds = part["time"].dt.epoch("s").to_numpy()
+    if len(part) < _MIN_POINTS or (seconds[-1] - seconds[0]) / 3600 < _MIN_HOURS:
+        return None
+    values = part["value"].to_numpy()
+    medians = np.array([np.median(chunk) for chunk in np.array_split(values, _BINS)])
+    gain, middle = medians[-1] - medians[0], np.mean(medians[_BINS // 2 - 1 : _BINS // 2 + 1])
+    expected = _fastest(part)
+    if (
+        expected is None
+        or medians[0] <= 0
+        or gain <= 0
+        or np.sum(np.diff(medians) > 0) < _RISES
+        or medians[-1] / medians[0] < _MARGIN * expected
+        or (medians[-1] - middle) / gain < _LATE
+    ):
+        return None
+    slope = float(np.polyfit(seconds - seconds[0], values, 1)[0]) * 3600
+    times = part["time"]
+    growth = float(medians[-1] / medians[0])
+    return Leak(component, times[0], times[-1], growth, expected, slope)
+
+
+def _fastest(part: pl.DataFrame) -> float | None:
+    """Growth of the driver that grew most, 1 or more; None where no driver is known."""
+    found = []
+    for name in DRIVER_NAMES:
+        values = part[name].drop_nulls().to_numpy()
+        if len(values) < _BINS:
+            continue
+        chunks = np.array_split(values, _BINS)
+        first, last = float(np.median(chunks[0])), float(np.median(chunks[-1]))
+        # From nothing to something explains any growth
+        found.append(last / first if first > 0 else 1.0 if last <= 0 else float("inf"))
+    return max([1.0, *found]) if found else None
