@@ -1,4 +1,4 @@
-"""Signals that lie: suspected leaks, gauges that the kernel contradicts, samples without a value."""
+"""Signals that lie: suspected leaks, gauges that the kernel contradicts, values that are none."""
 
 from __future__ import annotations
 

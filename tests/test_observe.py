@@ -154,3 +154,38 @@ def test_memory_is_rss_plus_maps_where_no_working_set_is_told(export: Export) ->
 def test_an_export_without_cilium_metrics_has_no_observations(export: Export) -> None:
     assert observe(export(({"__name__": "up"}, [(0, 1.0)]))).is_empty()
     assert observe(export()).is_empty()
+
+
+def test_a_node_that_another_replaces_counts_once(export: Export) -> None:
+    # An hour of 1-minute scrapes; half-way b goes and c comes
+    def at(first: int, last: int) -> list[tuple[int, float]]:
+        return [(i * 60_000, 10.0) for i in range(first, last)]
+
+    seen = export(
+        (agent("cilium_endpoint", "a"), at(0, 60)),
+        (agent("cilium_endpoint", "b"), at(0, 30)),
+        (agent("cilium_endpoint", "c"), at(30, 60)),
+    )
+    table = drivers(by_step(observe(seen, step=3600)))
+    assert table["nodes"].to_list() == [2.0]
+
+
+def test_a_node_that_misses_scrapes_is_there_still(export: Export) -> None:
+    def at(minutes: range) -> list[tuple[int, float]]:
+        return [(i * 60_000, 10.0) for i in minutes]
+
+    both = [*at(range(10)), *at(range(14, 20))]
+    seen = export(
+        (agent("cilium_endpoint", "a"), at(range(40))),
+        (agent("cilium_endpoint", "b"), [*both, *at(range(30, 40))]),
+    )
+    nodes = drivers(by_step(observe(seen, step=60)))["nodes"].to_list()
+    assert nodes[:20] == [2.0] * 20  # a gap of 4 minutes is filled, one of 10 is not
+    assert nodes[20:30] == [1.0] * 10
+    assert nodes[30:] == [2.0] * 10
+
+
+def test_scrapes_of_one_pass_are_of_one_time(export: Export) -> None:
+    scrapes = [(agent("cilium_endpoint", f"n{i}"), [(i * 250, 5.0)]) for i in range(40)]
+    nodes = drivers(by_step(observe(export(*scrapes))))["nodes"].to_list()
+    assert nodes[-1] == 40.0

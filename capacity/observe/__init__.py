@@ -14,6 +14,7 @@ from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
 from capacity.observe.names import copies, named
+from capacity.observe.presence import reporting
 from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
 
 # A step grid never has more steps than this: charts and fits gain nothing from more.
@@ -83,12 +84,29 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     rows = metrics.samples.join(keyed.select("series", "target", "kind", "scale"), on="series")
     rows = pl.concat([_gauges(rows), _rates(rows)])
     width = step or grid_step(rows["time"].unique())
+    present = _present(rows, targets, width)
     rows = rows.with_columns(pl.col("time").dt.truncate(f"{round(width * 1000)}ms"))
     rows = _one_copy(rows, copies(wanted.select(metrics.series.columns)))
     rows = rows.group_by("time", "target").agg(pl.col("value").max())
     for derive in (_entries, _memory, _service_ids, _identities):
         rows, targets = derive(rows, targets)
-    return rows, targets
+    new = _renumbered(present.select("cluster").unique().sort("cluster"), targets).with_columns(
+        component=pl.lit("driver"), quantity=pl.lit("nodes_reporting"), series=pl.lit(_AGENTS),
+        node=pl.lit(None, pl.String), subject=pl.lit(None, pl.String),
+    )  # fmt: skip
+    counted = present.join(new, on="cluster").with_columns(value=pl.col("nodes").cast(pl.Float64))
+    return _derived(rows, targets, counted, new)
+
+
+# Every agent exports it, with or without endpoints: whose series are there, reports
+_AGENTS: Final = "cilium_endpoint"
+
+
+def _present(rows: pl.DataFrame, targets: pl.DataFrame, width: float) -> pl.DataFrame:
+    """Count nodes whose agents report at each step, from the times of samples."""
+    agents = targets.filter(pl.col("quantity") == "endpoints", pl.col("node").is_not_null())
+    seen = rows.select("time", "target").join(agents, on="target").select("time", "cluster", "node")
+    return reporting(seen, width)
 
 
 def _by_step(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
@@ -385,7 +403,8 @@ def _group() -> pl.Expr:
 def drivers(steps: pl.DataFrame) -> pl.DataFrame:
     """Give what the cluster was like at each step.
 
-    `nodes` is what the agents know (cilium_nodes_all_num), else the number of agents that report.
+    `nodes` is what the agents know (cilium_nodes_all_num), else the most agents that report at
+    once: a node that another replaces within a step counts once.
     `endpoints` is mean per agent × nodes where at least half of the agents report; below that it
     is told from the ipcache, which holds every pod address of the cluster, less the addresses of
     nodes. Unknown stays null.
@@ -407,7 +426,7 @@ def drivers(steps: pl.DataFrame) -> pl.DataFrame:
     table = steps.select(keys).unique()
     for frame in (agents, *(_peak(steps, name) for name in _PEAKS)):
         table = table.join(frame, on=keys, how="left")
-    table = table.with_columns(nodes=pl.coalesce("nodes", pl.col("reporting").cast(pl.Float64)))
+    table = table.with_columns(nodes=pl.coalesce("nodes", "at_once"))
     known = pl.col("reporting") >= ENOUGH_AGENTS * pl.col("nodes")
     told = pl.col("endpoints_per_node") * pl.col("nodes")
     from_ipcache = (pl.col("ipcache") - 3 * pl.col("nodes")).clip(0)
@@ -441,6 +460,7 @@ def _policy_worst() -> pl.Expr:
 # Drivers read as the largest value over agents; second group: entries of a map (label regex)
 _PEAKS: Final[dict[str, tuple[str, str | None]]] = {
     "nodes": ("nodes", None),
+    "at_once": ("nodes_reporting", None),
     "identities": ("identities", None),
     "policies": ("policies", None),
     "services_added": ("services_added", None),
