@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from capacity.cli_policies import check, policies
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
 from capacity.simulation_settings import SimulationSettings
@@ -308,6 +309,10 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     with bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda name, share: bar.update(task, description=name, completed=share)
+
+
+cli.add_command(policies)
+cli.add_command(check)
 
 
 def main() -> None:

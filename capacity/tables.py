@@ -583,7 +583,9 @@ COVERAGE: Final = Table(
     (
         Column("want", pl.String),
         Column(
-            "status", pl.String, "",
+            "status",
+            pl.String,
+            "",
             "present; below (a threshold of the agent's); off (switched off, or not in this "
             "version); unused (the feature is); dropped (on its way); unknown",
         ),

@@ -109,7 +109,7 @@ def growth(
     >>> growth(Inventory(), version="1.17").select("endpoint", "growing", "factor").rows()
     [('reserved:health', 0, None), ('reserved:host', 0, None)]
     """
-    most = _limit(inventory, version, options, limit)
+    most = map_limit(inventory, version=version, options=options, limit=limit)
     now, then = _both(inventory, version, options, names)
     counted, more = (rows.counts(one).select("endpoint", "total") for one in (now, then))
     entries, growing = pl.col("total"), pl.col("total_right") - pl.col("total")
@@ -169,7 +169,21 @@ def growing_policies(
     )
 
 
-def _limit(inventory: Inventory, version: str, options: Options | None, limit: int | None) -> int:
+def map_limit(
+    inventory: Inventory, *, version: str, options: Options | None = None, limit: int | None = None
+) -> int:
+    """Give the size of every policy map: as asked, else as configured, else the default. [entry].
+
+    Raises
+    ------
+    SettingsError
+        If the size that is asked for or configured is not a number of 1 or more.
+
+    Examples
+    --------
+    >>> map_limit(Inventory(), version="1.17")
+    16384
+    """
     if limit is None:
         given = (options or {}).get(_LIMIT, inventory.option(_LIMIT))
         known = facts.options(version).filter(pl.col("option") == _LIMIT)["default"]

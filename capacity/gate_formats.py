@@ -1,0 +1,99 @@
+"""A gate's result for machines: JUnit for pipelines, SARIF 2.1.0 for code reviews.
+
+SARIF: docs.oasis-open.org/sarif/sarif/v2.1.0. JUnit has no standard: what GitLab and others read
+is a testsuite of testcases, each with or without a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from capacity.policy_check import Gate
+
+_RULES = {
+    "policy-map-full": "The policy map of an endpoint gets too full",
+    "policy-rejected": "Cilium would not take this policy",
+}
+
+
+def junit(result: Gate) -> str:
+    """Give JUnit XML: a test case an endpoint that changes or is short, one a rejected policy."""
+    cases = []
+    for row in result.endpoints.iter_rows(named=True):
+        if row["verdict"] == "fits" and row["before"] == row["after"]:
+            continue
+        case = Xml.Element("testcase", classname="policy map", name=_clean(row["endpoint"]))
+        if row["verdict"] == "short":
+            Xml.SubElement(case, "failure", message=_clean(_sentence(row)))
+        cases.append(case)
+    for row in result.rejected.iter_rows(named=True):
+        case = Xml.Element("testcase", classname="policy", name=_clean(row["policy"]))
+        Xml.SubElement(case, "failure", message=_clean(f"{row['status']}: {row['error']}"))
+        cases.append(case)
+    failed = sum(len(case) for case in cases)
+    suite = Xml.Element(
+        "testsuite", name="capacity check", tests=str(len(cases)), failures=str(failed)
+    )
+    suite.extend(cases)
+    return Xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def sarif(result: Gate) -> str:
+    """Give a SARIF log: an error an endpoint that gets short or a policy that is rejected."""
+    found = [
+        _result("policy-map-full", _sentence(row), row["endpoint"], None)
+        for row in result.endpoints.filter(verdict="short").iter_rows(named=True)
+    ]
+    found += [
+        _result(
+            "policy-rejected",
+            f"{row['policy']}: {row['status']}: {row['error']}", row["policy"], row["source"],
+        )
+        for row in result.rejected.iter_rows(named=True)
+    ]  # fmt: skip
+    rules = [{"id": name, "shortDescription": {"text": text}} for name, text in _RULES.items()]
+    driver = {"name": "capacity check", "version": version("cilium-capacity"), "rules": rules}
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": found}],
+    }
+    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_json(result: Gate) -> str:
+    """Give the result as JSON: passes, headline, endpoints, rejected."""
+    told = {
+        "schema": "capacity.gate/1",
+        "passes": result.passes,
+        "headline": result.headline,
+        "endpoints": result.endpoints.to_dicts(),
+        "rejected": result.rejected.to_dicts(),
+    }
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    before = "new" if row["before"] is None else f"{row['before']:,}"
+    text = f"{row['endpoint']}: {before} → {row['after']:,} of {row['limit']:,} entries"
+    if row["policy"]:
+        text += f"; most are made by {row['policy']} ({row['policy_entries']:,})"
+    return text
+
+
+def _result(rule: str, text: str, name: str, source: str | None) -> dict[str, Any]:
+    place: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": name}]}
+    if source is not None:
+        # A source names the document within its file after the path
+        path = re.sub(r"[#:,]\s*(document\s*)?\d+$", "", source)
+        place["physicalLocation"] = {"artifactLocation": {"uri": path}}
+    return {"ruleId": rule, "level": "error", "message": {"text": text}, "locations": [place]}
+
+
+def _clean(text: str) -> str:
+    """Leave out what XML 1.0 has no way to write."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

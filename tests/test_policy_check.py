@@ -1,0 +1,184 @@
+"""The gate before a rollout, through the command line as a pipeline runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+import yaml
+
+from capacity.cilium.policy import count
+from capacity.load import read_inventory
+from capacity.policy_check import gate
+
+Done = subprocess.CompletedProcess[str]
+DOCS = Path(__file__).parents[1] / "docs" / "ci-gate.md"
+
+
+def run(*arguments: str | Path, cwd: Path) -> Done:
+    command = [sys.executable, "-m", "capacity", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def pod(name: str, app: str) -> dict[str, object]:
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
+        "spec": {"nodeName": "n1"}, "status": {"podIP": f"10.0.0.{len(name) + ord(name[-1])}"},
+    }  # fmt: skip
+
+
+def policy(name: str, ports: range, app: str = "web") -> dict[str, object]:
+    allowed = [{"port": str(port), "protocol": "TCP"} for port in ports]
+    rule = {"fromEndpoints": [{}], "toPorts": [{"ports": allowed[i : i + 40]}
+            for i in range(0, len(allowed), 40)]}  # fmt: skip
+    return {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"endpointSelector": {"matchLabels": {"app": app}}, "ingress": [rule]},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    """A cluster of 20 workloads with one policy; changes beside it."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    items = [namespace, pod("web-0", "web"), *(pod(f"p{i}", f"app{i}") for i in range(19))]
+    options = {
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "cilium-config", "namespace": "kube-system"},
+        "data": {"bpf-policy-map-max": "1024"},
+    }  # fmt: skip
+    items += [policy("web", range(1000, 1010)), options]
+    (tmp_path / "base").mkdir()
+    listed = {"apiVersion": "v1", "kind": "List", "items": items}
+    (tmp_path / "base" / "all.json").write_text(json.dumps(listed))
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(policy("web", range(1000, 1060))))
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(policy("web", range(1000, 1010))))
+    (tmp_path / "values.yaml").write_text("bpf:\n  policyMapMax: 16384\n")
+    bad = policy("broken", range(1, 2))
+    bad["spec"] = {"endpointSelector": {}, "ingress": [{"fromCIDR": ["10.0.0.0/99"]}]}
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
+    return tmp_path
+
+
+CHECK = ("check", "--inventory", "base", "--cilium", "1.17")
+
+
+def test_a_change_that_overflows_a_map_fails_and_names_policy_and_endpoint(cluster: Path) -> None:
+    # S28 of the acceptance scenarios in small: entries before and after, exit 1, the names
+    done = run(*CHECK, "--policies", "large.yaml", "-o", "json", cwd=cluster)
+    told = json.loads(done.stdout)
+    worst = told["endpoints"][0]
+    assert done.returncode == 1
+    assert not told["passes"]
+    assert worst["endpoint"] == "shop/web-0"
+    assert worst["policy"] == "CiliumNetworkPolicy/shop/web"
+    assert worst["limit"] == 1024
+    base = read_inventory(cluster / "base")
+    counts = dict(count(base, version="1.17").select("endpoint", "total").iter_rows())
+    assert worst["before"] == counts["shop/web-0"]
+    # 60 ports are 6 x what 10 ports are, Cilium's own entries stay
+    assert worst["after"] == pytest.approx(6 * worst["before"], rel=0.05)
+    assert "1 of 22 endpoints change" in done.stderr
+
+
+def test_a_larger_map_lets_the_change_pass(cluster: Path) -> None:
+    arguments = ("--policies", "large.yaml", "--values", "values.yaml", "-o", "json")
+    done = run(*CHECK, *arguments, cwd=cluster)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["endpoints"][0]["limit"] == 16384
+
+
+def test_the_same_policies_change_nothing(cluster: Path) -> None:
+    done = run(*CHECK, "--policies", "same.yaml", "-o", "json", cwd=cluster)
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert [row["before"] for row in told["endpoints"]] == [
+        row["after"] for row in told["endpoints"]
+    ]
+
+
+def test_what_was_short_before_does_not_fail_a_change_elsewhere(cluster: Path) -> None:
+    base = read_inventory(cluster / "base")
+    full = gate(base, [read_inventory(cluster / "same.yaml")], version="1.17", fail_at=0.1)
+    assert full.passes
+    assert full.endpoints["verdict"][0] == "short before"
+    fuller = gate(base, [read_inventory(cluster / "large.yaml")], version="1.17", fail_at=0.1)
+    assert not fuller.passes
+
+
+def test_a_deleted_policy_frees_its_entries(cluster: Path) -> None:
+    base = read_inventory(cluster / "base")
+    name = "CiliumNetworkPolicy/shop/web"
+    row = gate(base, version="1.17", deleted=[name]).endpoints.filter(endpoint="shop/web-0")
+    assert row["after"].item() < row["before"].item()
+    done = run(*CHECK, "--deleted", "CiliumNetworkPolicy/shop/wep", cwd=cluster)
+    assert done.returncode == 2
+    assert "wep" in done.stderr
+
+
+def test_a_policy_that_cilium_rejects_fails_with_its_file(cluster: Path) -> None:
+    done = run(*CHECK, "--policies", "bad.yaml", "-o", "sarif", cwd=cluster)
+    assert done.returncode == 1
+    (found,) = json.loads(done.stdout)["runs"][0]["results"]
+    assert found["ruleId"] == "policy-rejected"
+    assert "unable to parse CIDR" in found["message"]["text"]
+    place = found["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert place == "bad.yaml"
+
+
+def test_junit_counts_what_fails(cluster: Path) -> None:
+    arguments = ("--policies", "bad.yaml", "--policies", "large.yaml", "-o", "junit")
+    done = run(*CHECK, *arguments, cwd=cluster)
+    suite = ElementTree.fromstring(done.stdout)
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
+    messages = [str(failure.get("message")) for failure in suite.iter("failure")]
+    assert any("CiliumNetworkPolicy/shop/web" in text for text in messages)
+
+
+def test_a_share_that_makes_no_sense_is_wrong_input(cluster: Path) -> None:
+    done = run(*CHECK, "--fail-at", "90", cwd=cluster)
+    assert done.returncode == 2
+    assert "fail-at: 90" in done.stderr
+
+
+def test_entries_and_explain_agree_with_the_count(cluster: Path) -> None:
+    done = run("policies", "entries", "base", "--cilium", "1.17", "-o", "json", cwd=cluster)
+    rows = {row["endpoint"]: row for row in json.loads(done.stdout)}
+    counts = count(read_inventory(cluster / "base"), version="1.17")
+    assert {k: row["entries"] for k, row in rows.items()} == dict(
+        counts.select("endpoint", "total").iter_rows()
+    )
+    told = run("policies", "explain", "base", "shop/web-0", "--cilium", "1.17", "-o", "json",
+               cwd=cluster)  # fmt: skip
+    made = pl.DataFrame(json.loads(told.stdout))
+    assert made["policy"][0] == "CiliumNetworkPolicy/shop/web"
+    assert made["entries"].sum() == rows["shop/web-0"]["entries"]
+
+
+def test_an_endpoint_that_is_not_there_is_named(cluster: Path) -> None:
+    done = run("policies", "explain", "base", "shop/gone", "--cilium", "1.17", cwd=cluster)
+    assert done.returncode == 2
+    assert "shop/gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_examples_of_the_docs_parse_and_their_command_runs(cluster: Path) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    files = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
+    assert len(files) == 3
+    (cluster / "cluster").symlink_to(cluster / "base")
+    (cluster / "policies").mkdir()
+    (cluster / "policies" / "web.yaml").symlink_to(cluster / "same.yaml")
+    commands = set(re.findall(r"capacity (check [^\n>|]+)", text))
+    assert commands
+    for command in commands:
+        done = run(*command.split(), cwd=cluster)
+        assert done.returncode == 0, (command, done.stderr)
