@@ -36,6 +36,12 @@ def test_a_counter_reset_gives_no_negative_rate(export: Export) -> None:
     assert sum(rates) * 60 / 1000 == pytest.approx(280)
 
 
+def test_a_switch_between_replicas_is_no_reset(export: Export) -> None:
+    points = [(0, 1000.0), (60_000, 1200.0), (120_000, 1195.0), (180_000, 1255.0)]
+    seen = observe(export((agent("cilium_process_cpu_seconds_total", "a"), points)))
+    assert values(seen, "cpu") == pytest.approx([200 / 60 * 1000, 60 / 60 * 1000])
+
+
 def test_a_rate_over_a_long_gap_is_no_observation(export: Export) -> None:
     points = [(i * 60_000, float(i)) for i in range(10)] + [(7_200_000, 50.0), (7_260_000, 51.0)]
     seen = observe(export((agent("cilium_process_cpu_seconds_total", "a"), points)), step=60)

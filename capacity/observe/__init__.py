@@ -23,6 +23,8 @@ _NICE_STEPS: Final = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200
                       43200, 86400, 172800, 604800)  # fmt: skip
 # An agent reports what it holds; the cluster total needs most agents to report.
 ENOUGH_AGENTS: Final = 0.5
+# A counter that keeps this share of its value was not reset
+_SWITCHED: Final = 0.9
 # Share of a policy map above which the agent exports its pressure (facts/maps.csv)
 POLICY_THRESHOLD: Final = 0.1
 
@@ -201,10 +203,15 @@ def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rates(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give counter rates; after a reset the counter's value is the increase (Prometheus rate())."""
+    """Give counter rates; after a reset the counter's value is the increase (Prometheus rate()).
+
+    A counter that falls by a tenth at most was not reset: a server that joins replicas went over
+    to one that scrapes earlier. What grew meanwhile is not known: no rate.
+    """
     same = pl.col("series") == pl.col("series").shift()
     before = pl.when(same).then(pl.col("value").shift())
     seconds = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds() / 1000)
+    switched = (pl.col("value") < before) & (pl.col("value") >= _SWITCHED * before)
     increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
     return (
         rows.filter(pl.col("kind") == "counter")
@@ -212,7 +219,7 @@ def _rates(rows: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),
             gap=seconds / seconds.median().over("series"),
-            first=before.is_null(),
+            first=before.is_null() | switched,
         )
         # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
         .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
