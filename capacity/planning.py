@@ -36,6 +36,7 @@ from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
+from capacity.policy_outlook import outlook
 from capacity.recommend import recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -46,7 +47,7 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "history", "curves", "doubts", "coverage", "sources",
+    "growth", "history", "curves", "policy_growth", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class Plan:
     growth: pl.DataFrame
     history: pl.DataFrame
     curves: pl.DataFrame
+    policy_growth: pl.DataFrame
     doubts: pl.DataFrame
     coverage: pl.DataFrame
     sources: pl.DataFrame
@@ -132,7 +134,8 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     advice = recommend(
         fitted, table, growth, settings, version, evidence, held[-1] if len(held) else 1.0
     )
-    first = first_limit(table, settings)
+    policies = outlook(inventory, growth, settings, version)
+    first = _earlier(first_limit(table, settings), policies.first)
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
     warnings += distrusted["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
@@ -140,9 +143,11 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         settings=settings,
         cluster=cluster,
         version=version,
-        verdict=verdict(table),
+        verdict="short" if policies.is_short else verdict(table),
         first_limit=first,
-        headline=headline(cluster, table, growth, settings),
+        headline=" ".join(
+            filter(None, (headline(cluster, table, growth, settings), policies.sentence))
+        ),
         warnings=tuple(w for w in warnings if w),
         exhaustion=table,
         recommendation=advice,
@@ -155,6 +160,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         growth=growth_table(driven, growth, settings),
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
+        policy_growth=policies.table,
         doubts=distrusted,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
@@ -280,6 +286,11 @@ def first_limit(exhaustion: pl.DataFrame, settings: PlanSettings) -> dict[str, A
         "probability_within_horizon": row["probability"],
         "setting": row["setting"],
     }
+
+
+def _earlier(one: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str, Any] | None:
+    known = [limit for limit in (one, other) if limit is not None]
+    return min(known, key=lambda limit: limit["nodes"], default=None)
 
 
 def resource(row: dict[str, Any]) -> str:

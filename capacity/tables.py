@@ -561,6 +561,24 @@ RECOMMENDATION: Final = Table(
         Column("restart", pl.Boolean, "", "the agents must restart", nullable=True),
     ),
 )
+POLICY_GROWTH: Final = Table(
+    "policy_growth",
+    "how the policy map of one endpoint grows with the workloads; the fullest first",
+    (
+        Column("endpoint", pl.String),
+        Column("entries", pl.Int64, "entry", "now; null: policies conflict", nullable=True),
+        Column("constant", pl.Int64, "entry", "entries - growing", nullable=True),
+        Column("growing", pl.Int64, "entry", "more with twice the workloads", nullable=True),
+        Column("per_percent", pl.Float64, "entry", "more with 1 % more workloads", nullable=True),
+        Column("limit", pl.Int64, "entry", "bpf-policy-map-max"),
+        Column(
+            "factor", pl.Float64, "1",
+            "workloads then, as a multiple of those now, when entries reach the limit; "
+            "below 1: passed already; null: never",
+            nullable=True,
+        ),
+    ),
+)  # fmt: skip
 DOUBTS: Final = Table(
     "doubts",
     "one reason to distrust a number of the export, and what was done about it",
@@ -598,5 +616,5 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
-    FORECAST, EXHAUSTION, RECOMMENDATION, DOUBTS, COVERAGE,
+    FORECAST, EXHAUSTION, RECOMMENDATION, POLICY_GROWTH, DOUBTS, COVERAGE,
 )  # fmt: skip

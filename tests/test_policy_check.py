@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,9 +15,12 @@ import polars as pl
 import pytest
 import yaml
 
+import capacity
 from capacity.cilium.policy import count
+from capacity.inventory import merge
 from capacity.load import read_inventory
 from capacity.policy_check import gate
+from capacity.settings import PlanSettings
 
 Done = subprocess.CompletedProcess[str]
 DOCS = Path(__file__).parents[1] / "docs" / "ci-gate.md"
@@ -182,3 +187,33 @@ def test_the_examples_of_the_docs_parse_and_their_command_runs(cluster: Path) ->
     for command in commands:
         done = run(*command.split(), cwd=cluster)
         assert done.returncode == 0, (command, done.stderr)
+
+
+def test_a_plan_tells_when_the_fullest_policy_map_is_full(cluster: Path) -> None:
+    metrics = []
+    for i in range(21 * 24):
+        at = 1_767_225_600_000 + i * 3_600_000
+        metrics.append(f'cilium_nodes_all_num{{node="a"}} {20 + i // 24} {at}')
+        metrics.append(f'cilium_bpf_map_pressure{{map_name="lxc",node="a"}} {0.01 + i * 1e-6} {at}')
+    (cluster / "metrics.prom").write_text("\n".join(metrics) + "\n")
+    asked = PlanSettings(str(cluster / "metrics.prom"), inventory=str(cluster / "base"),
+                         cilium="1.17", nodes=(60,))  # fmt: skip
+    plan = capacity.plan(asked)
+    row = plan.policy_growth.drop_nulls("factor").sort("factor").row(0, named=True)
+    assert row["endpoint"] == "shop/web-0"
+    assert plan.first_limit is not None
+    assert plan.first_limit["resource"] == "policy map of shop/web-0"
+    nodes = plan.first_limit["nodes"]
+    assert nodes == math.ceil(40 * row["factor"])
+    assert f"{nodes:,} nodes if workloads grow as the nodes do" in plan.headline
+    assert nodes > 60
+    assert plan.verdict == "fits"
+    assert capacity.plan(dataclasses.replace(asked, nodes=(nodes,))).verdict == "short"
+    # Really grown by that much, the map is full
+    base = read_inventory(cluster / "base")
+    apps = round(20 * row["factor"])
+    more = [pod(f"q{i}", f"new{i}") for i in range(apps - 20)]
+    (cluster / "more.json").write_text(json.dumps({"kind": "List", "items": more}))
+    grown = merge([base, read_inventory(cluster / "more.json")])
+    total = count(grown, version="1.17").filter(endpoint="shop/web-0")["total"].item()
+    assert total == pytest.approx(row["limit"], abs=15)

@@ -12,14 +12,13 @@ import pytest
 from capacity.cilium import policy
 from capacity.cilium.policy.growth import (
     GROWING_POLICIES,
-    GROWTH,
     NAMES,
     growing_policies,
     growth,
 )
 from capacity.errors import SettingsError
 from capacity.inventory import Inventory
-from capacity.tables import IDENTITIES, check
+from capacity.tables import IDENTITIES, POLICY_GROWTH, check
 from tests.cilium.test_policy import cases, inventory, ports, shop
 
 
@@ -148,6 +147,6 @@ def test_identities_without_pods_grow_too() -> None:
 
 def test_growth_is_of_the_declared_tables() -> None:
     tables = shop(spec(ingress=[{"fromEntities": ["cluster"]}]))
-    told = check(growth(tables, version="1.17"), GROWTH)
+    told = check(growth(tables, version="1.17"), POLICY_GROWTH)
     assert told["entries"].is_sorted(descending=True)
     check(growing_policies(tables, endpoints=["shop/web-0"], version="1.17"), GROWING_POLICIES)

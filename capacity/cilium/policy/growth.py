@@ -24,24 +24,6 @@ from capacity.errors import SettingsError
 from capacity.inventory import Inventory
 from capacity.tables import Column, Table
 
-GROWTH: Final = Table(
-    "policy_growth",
-    "how the policy map of one endpoint grows with the workloads; the fullest first",
-    (
-        Column("endpoint", pl.String),
-        Column("entries", pl.Int64, "entry", "now; null: policies conflict", nullable=True),
-        Column("constant", pl.Int64, "entry", "entries - growing", nullable=True),
-        Column("growing", pl.Int64, "entry", "more with twice the workloads", nullable=True),
-        Column("per_percent", pl.Float64, "entry", "more with 1 % more workloads", nullable=True),
-        Column("limit", pl.Int64, "entry", "bpf-policy-map-max"),
-        Column(
-            "factor", pl.Float64, "1",
-            "workloads then, as a multiple of those now, when entries reach the limit; "
-            "below 1: passed already; null: never",
-            nullable=True,
-        ),
-    ),
-)  # fmt: skip
 GROWING_POLICIES: Final = Table(
     "growing_policies",
     "what one policy makes at one endpoint, and how that grows; the fastest first",
