@@ -108,7 +108,7 @@ def check(
 ) -> None:
     r"""Tell before a rollout whether a change overflows the policy map of an endpoint.
 
-    Exit 0 it fits · 1 an endpoint gets short, or Cilium would reject a changed policy · 2 wrong
+    Exit 0 it fits · 1 an endpoint gets short, or Cilium would refuse what changed · 2 wrong
     input. Service maps are not checked yet.
 
     \b

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import re
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree as Xml
 
 from capacity.policy_check import Gate
 
-_RULES = {
+_RULES: Final = {
     "policy-map-full": "The policy map of an endpoint gets too full",
+    "policy-conflict": "Cilium cannot merge the policies of an endpoint any more",
     "policy-rejected": "Cilium would not take this policy",
 }
+_RULE_OF: Final = {"short": "policy-map-full", "conflict": "policy-conflict"}
 
 
 def junit(result: Gate) -> str:
@@ -27,7 +29,7 @@ def junit(result: Gate) -> str:
         if row["verdict"] == "fits" and row["before"] == row["after"]:
             continue
         case = Xml.Element("testcase", classname="policy map", name=_clean(row["endpoint"]))
-        if row["verdict"] == "short":
+        if row["verdict"] in _RULE_OF:
             Xml.SubElement(case, "failure", message=_clean(_sentence(row)))
         cases.append(case)
     for row in result.rejected.iter_rows(named=True):
@@ -45,8 +47,8 @@ def junit(result: Gate) -> str:
 def sarif(result: Gate) -> str:
     """Give a SARIF log: an error an endpoint that gets short or a policy that is rejected."""
     found = [
-        _result("policy-map-full", _sentence(row), row["endpoint"], None)
-        for row in result.endpoints.filter(verdict="short").iter_rows(named=True)
+        _result(_RULE_OF[row["verdict"]], _sentence(row), row["endpoint"], None)
+        for row in result.failing.iter_rows(named=True)
     ]
     found += [
         _result(
@@ -78,6 +80,8 @@ def as_json(result: Gate) -> str:
 
 
 def _sentence(row: dict[str, Any]) -> str:
+    if row["after"] is None:
+        return f"{row['endpoint']}: its policies cannot be merged (capacity policies explain)"
     before = "new" if row["before"] is None else f"{row['before']:,}"
     text = f"{row['endpoint']}: {before} → {row['after']:,} of {row['limit']:,} entries"
     if row["policy"]:

@@ -25,7 +25,8 @@ GATE: Final = Table(
         Column("share", pl.Float64, "1", "after / limit", nullable=True),
         Column(
             "verdict", pl.String, "",
-            "fits; short: at the share that fails, and fuller than before; short before: no fuller",
+            "fits; short: at the share that fails, and fuller than before; short before: no "
+            "fuller; conflict: Cilium cannot merge its policies any more; conflict before",
         ),
         Column("policy", pl.String, "", "policy that makes most of the entries", nullable=True),
         Column("policy_entries", pl.Int64, "entry", "that this policy makes", nullable=True),
@@ -57,7 +58,12 @@ class Gate:
     @property
     def passes(self) -> bool:
         """Whether nothing gets short by the change and Cilium takes every changed policy."""
-        return self.rejected.is_empty() and "short" not in set(self.endpoints["verdict"])
+        return self.rejected.is_empty() and self.failing.is_empty()
+
+    @property
+    def failing(self) -> pl.DataFrame:
+        """Rows of `endpoints` that the change makes short, or impossible to resolve."""
+        return self.endpoints.filter(pl.col("verdict").is_in(["short", "conflict"]))
 
 
 def gate(
@@ -117,12 +123,20 @@ def _without(base: Inventory, deleted: Iterable[str]) -> Inventory:
 def _compared(
     before: pl.DataFrame, after: pl.DataFrame, sizes: list[int], fail_at: float
 ) -> pl.DataFrame:
-    old = before.select("endpoint", before="total").unique("endpoint", keep="first")
-    joined = after.select("endpoint", after="total").join(old, on="endpoint", how="left")
+    old = before.select("endpoint", before="total", is_new=pl.lit(value=False))
+    joined = after.select("endpoint", after="total").join(
+        old.unique("endpoint", keep="first"), on="endpoint", how="left"
+    )
+    joined = joined.with_columns(pl.col("is_new").fill_null(value=True))
     share = pl.col("after") / sizes[1]
     fuller = share > (pl.col("before").fill_null(0) / sizes[0])
+    was_resolved = pl.col("before").is_not_null() | pl.col("is_new")
     verdict = (
-        pl.when(share.fill_null(0) < fail_at)
+        pl.when(pl.col("after").is_null() & was_resolved)
+        .then(pl.lit("conflict"))
+        .when(pl.col("after").is_null())
+        .then(pl.lit("conflict before"))
+        .when(share.fill_null(0) < fail_at)
         .then(pl.lit("fits"))
         .when(fuller)
         .then(pl.lit("short"))
@@ -179,5 +193,7 @@ def _headline(table: pl.DataFrame, rejected: pl.DataFrame, fail_at: float) -> st
     counts = {name: table.filter(verdict=name).height for name in _SHORT}
     text += f"; {counts['short']:,} get short (at {fail_at:.0%} or more)"
     text += f", {counts['short before']:,} were and get no fuller" if counts["short before"] else ""
+    conflicts = table.filter(verdict="conflict").height
+    text += f"; the policies of {conflicts:,} cannot be merged any more" if conflicts else ""
     text += f"; Cilium rejects {len(rejected):,} changed policies" if len(rejected) else ""
     return text + "."

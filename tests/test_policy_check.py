@@ -139,6 +139,23 @@ def test_a_policy_that_cilium_rejects_fails_with_its_file(cluster: Path) -> None
     assert place == "bad.yaml"
 
 
+def test_policies_that_cannot_be_merged_any_more_fail(cluster: Path) -> None:
+    def with_rules(name: str, rules: dict[str, object]) -> str:
+        made = policy(name, range(80, 81))
+        port = {"ports": [{"port": "80", "protocol": "TCP"}], "rules": rules}
+        made["spec"] = {"endpointSelector": {}, "ingress": [{"toPorts": [port]}]}
+        return yaml.safe_dump(made)
+
+    (cluster / "base" / "http.yaml").write_text(with_rules("http", {"http": [{"path": "/"}]}))
+    (cluster / "kafka.yaml").write_text(with_rules("kafka", {"kafka": [{"topic": "t"}]}))
+    done = run(*CHECK, "--policies", "kafka.yaml", "-o", "sarif", cwd=cluster)
+    assert done.returncode == 1, done.stdout
+    found = json.loads(done.stdout)["runs"][0]["results"]
+    assert {one["ruleId"] for one in found} == {"policy-conflict"}
+    assert len(found) == 20
+    assert "the policies of 20 cannot be merged any more" in done.stderr
+
+
 def test_junit_counts_what_fails(cluster: Path) -> None:
     arguments = ("--policies", "bad.yaml", "--policies", "large.yaml", "-o", "junit")
     done = run(*CHECK, *arguments, cwd=cluster)
