@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import re
-import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 from xml.etree import ElementTree
 
 import polars as pl
@@ -17,18 +20,32 @@ import yaml
 
 import capacity
 from capacity.cilium.policy import count
+from capacity.cli import main
 from capacity.inventory import merge
 from capacity.load import read_inventory
 from capacity.policy_check import gate
 from capacity.settings import PlanSettings
 
-Done = subprocess.CompletedProcess[str]
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 DOCS = Path(__file__).parents[1] / "docs" / "ci-gate.md"
 
 
 def run(*arguments: str | Path, cwd: Path) -> Done:
-    command = [sys.executable, "-m", "capacity", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    """Run the command line as `python -m capacity` does, without a new interpreter each time."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = patch.object(sys, "argv", ["capacity", *map(str, arguments)])
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), argv:
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def pod(name: str, app: str) -> dict[str, object]:
