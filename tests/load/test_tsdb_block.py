@@ -58,7 +58,7 @@ def data(made: Path, tmp_path: Path) -> Path:
 def dumped(folder: Path, match: str = '{__name__=~".+"}') -> Metrics:
     """Read what Prometheus' own tool reads of the same blocks."""
     (folder / "wal").mkdir(exist_ok=True)
-    command = ["promtool", "tsdb", "dump", f"--match={match}", folder]
+    command = ["promtool", "tsdb", "dump", f"--match={match}", str(folder)]
     told = subprocess.run(command, check=True, capture_output=True)
     text = folder.parent / "dump.txt"
     text.write_bytes(told.stdout)
