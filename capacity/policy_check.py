@@ -44,6 +44,7 @@ REJECTED: Final = Table(
 )
 # Policies are named for so many of the endpoints that run short: the rest have the same ones
 _EXPLAINED: Final = 20
+_NAME: Final = pl.concat_str("kind", pl.col("namespace").fill_null(""), "policy", separator="/")
 _SHORT: Final = ("short", "short before")
 
 
@@ -109,15 +110,14 @@ def gate(
 
 
 def _without(base: Inventory, deleted: Iterable[str]) -> Inventory:
-    named = pl.concat_str("kind", pl.col("namespace").fill_null(""), "policy", separator="/")
-    known = set(base.policies.select(named.alias("name"))["name"])
+    known = set(base.policies.select(_NAME.alias("name"))["name"])
     wanted = list(deleted)
     missing = [name for name in wanted if name not in known]
     if missing:
         raise SettingsError(
             f"deleted: {missing[0]!r} is no policy of the inventory; wanted is KIND/NAMESPACE/NAME"
         )
-    return replace(base, policies=base.policies.filter(~named.is_in(wanted)))
+    return replace(base, policies=base.policies.filter(~_NAME.is_in(wanted)))
 
 
 def _compared(
@@ -176,7 +176,7 @@ def _rejected(after: Inventory, changed: Sequence[Inventory], version: str) -> p
     told = statuses(after, version=version).filter(pl.col("status") != "ok")
     found = told.join(own, on=keys, nulls_equal=True).select(
         "status", "error", "source",
-        policy=pl.concat_str("kind", pl.col("namespace").fill_null(""), "policy", separator="/"),
+        policy=_NAME,
     )  # fmt: skip
     return check(found.select(REJECTED.schema.names()).unique().sort("policy"), REJECTED)
 
