@@ -11,7 +11,7 @@ import polars as pl
 from capacity.cilium.policy import rows
 from capacity.cilium.policy.adapter import Options, cluster_state, with_policies
 from capacity.cilium.policy.engine import Cluster, prepare
-from capacity.cilium.policy.versions import CHOICES, semantics
+from capacity.cilium.policy.versions import chosen
 from capacity.inventory import Inventory
 
 __all__ = ["conflicts", "contributions", "count", "ready", "recount", "resolve", "statuses"]
@@ -39,8 +39,7 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
     SettingsError
         If an option has a value that the agent does not take.
     """
-    chosen = {key: str(value) for key, value in (options or {}).items() if key in CHOICES}
-    return prepare(cluster_state(inventory, options), semantics(version, chosen))
+    return prepare(cluster_state(inventory, options), chosen(version, options))
 
 
 def resolve(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from capacity.cilium.policy.adapter import ENDPOINTS_OPTION, Options, cluster_st
 from capacity.cilium.policy.engine import Cluster, prepare
 from capacity.cilium.policy.security_labels import told, untold
 from capacity.cilium.policy.state import ClusterState
-from capacity.cilium.policy.versions import CHOICES, Semantics, semantics
+from capacity.cilium.policy.versions import chosen
 from capacity.errors import SettingsError
 from capacity.inventory import Inventory
 from capacity.tables import Column, Table
@@ -182,16 +182,11 @@ def _both(
     inventory: Inventory, version: str, options: Options | None, names: Iterable[str]
 ) -> tuple[Cluster, Cluster]:
     """Give the cluster as it is, and with a copy of each workload, for the same endpoints."""
-    state, how = cluster_state(inventory, options), _semantics(version, options)
+    state, how = cluster_state(inventory, options), chosen(version, options)
     now = prepare(state, how)
     endpoints = tuple(endpoint.name for endpoint in now.endpoints)
     grown = replace(_grown(state, tuple(names)), endpoints=endpoints)
     return now, prepare(grown, how)
-
-
-def _semantics(version: str, options: Options | None) -> Semantics:
-    chosen = {key: str(value) for key, value in (options or {}).items() if key in CHOICES}
-    return semantics(version, chosen)
 
 
 def _grown(state: ClusterState, names: tuple[str, ...]) -> ClusterState:

@@ -88,3 +88,9 @@ def semantics(version: str, options: Mapping[str, str] | None = None) -> Semanti
         known >= _CLUSTER_POLICIES,
         by == _BY[1],
     )
+
+
+def chosen(version: str, options: Mapping[str, str | bool | int] | None) -> Semantics:
+    """Give the rules of a version with those of `options` that choose among them."""
+    given = {key: str(value) for key, value in (options or {}).items() if key in CHOICES}
+    return semantics(version, given)
