@@ -30,6 +30,9 @@ _INVENTORY: Final = {
 }
 
 
+_ALWAYS: Final = frozenset({"map", "agent", "operator", "driver"})
+
+
 class _Exporter(NamedTuple):
     name: str
     prefix: str
@@ -106,6 +109,8 @@ def coverage(
 
 def _metric_rows(seen: _Seen) -> list[tuple[str, str, _Told]]:
     wanted = derivations.observed().select("component", "quantity", "metric").iter_rows()
+    # Parts of Cilium that most clusters do not run are wanted where something tells of them
+    running = {component for component, _ in seen.quantities} | _ALWAYS
     return [
         (
             f"{component} {quantity}",
@@ -114,6 +119,7 @@ def _metric_rows(seen: _Seen) -> list[tuple[str, str, _Told]]:
             else _absent(metric, seen),
         )
         for component, quantity, metric in wanted
+        if component in running
     ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from capacity.manifests import manifests as manifest_texts
 from capacity.planning import Plan, resource
 from capacity.printing import cell
 from capacity.settings import DEMO
+from capacity.tables import CHANGES
 
 _LONGEST_LINE: Final = 12
 _LONGEST_NAME: Final = 34
@@ -108,7 +109,7 @@ def _key_facts(plan: Plan) -> dict[str, str]:
     seen = plan.growth["observed"].drop_nulls()
     ahead = plan.growth.drop_nulls("q50").tail(1)
     short = plan.exhaustion.filter(pl.col("status") == "short")
-    change = plan.recommendation.filter(pl.col("status").is_in(["raise", "set", "redesign"]))
+    change = plan.recommendation.filter(pl.col("status").is_in([*CHANGES, "redesign", "error"]))
     out = {"Nodes today": cell(round(seen[-1])) if len(seen) else "–"}
     if not ahead.is_empty():
         low, middle, high = (f"{ahead[name][0]:,.0f}" for name in ("q05", "q50", "q95"))

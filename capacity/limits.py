@@ -5,7 +5,7 @@ What the running agents report wins over what was configured, that over Cilium's
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
@@ -17,9 +17,6 @@ from capacity.observe import map_sizes
 from capacity.settings import PlanSettings
 from capacity.tables import LIMITS, check
 from capacity.units import parse_bytes
-
-# Resources of pods: component → quantity charged to the memory limit, Helm prefix
-_PODS: Final = {"agent": "resources", "operator": "operator.resources"}
 
 
 def limits(
@@ -41,7 +38,7 @@ def limits(
         own = steps.filter(pl.col("cluster") == cluster)
         rows += _maps(cluster, own, inventory, settings, version)
         rows += _hard(cluster, own, version)
-        rows += _pods(cluster, own)
+        rows += _pods(cluster, own, inventory, version)
     return check(pl.DataFrame(rows, schema=LIMITS.schema), LIMITS)
 
 
@@ -114,7 +111,7 @@ def configured_sizes(
         if name.startswith("bpf-") and name.endswith("-max") and value.isdigit()
     }
     out = {name: (value, f"option {name}") for name, value in explicit.items()}
-    memory = _node_memory(inventory, settings)
+    memory = node_memory(inventory, settings)
     if memory is None:
         return out
     ratio = _ratio(inventory, version)
@@ -123,7 +120,8 @@ def configured_sizes(
     return {name: (size, how) for name, size in sizes.items()} | out
 
 
-def _node_memory(inventory: Inventory, settings: PlanSettings) -> int | None:
+def node_memory(inventory: Inventory, settings: PlanSettings) -> int | None:
+    """Give `settings.memory`, else the memory of the smallest node of the inventory. [byte]."""
     if settings.memory is not None:
         return parse_bytes(settings.memory)
     smallest = inventory.nodes["memory"].min()
@@ -161,26 +159,33 @@ def _hard(cluster: str, steps: pl.DataFrame, version: str) -> list[dict[str, Any
     return out
 
 
-def _pods(cluster: str, steps: pl.DataFrame) -> list[dict[str, Any]]:
+def _pods(
+    cluster: str, steps: pl.DataFrame, inventory: Inventory, version: str
+) -> list[dict[str, Any]]:
+    """Limits of Cilium's containers: what runs, else what the inventory sets."""
     out = []
     told = {(c, q) for c, q in steps.select("component", "quantity").unique().iter_rows()}
-    for component, prefix in _PODS.items():
-        for quantity, unit, resource in (
-            ("memory", "byte", "memory"),
-            ("cpu", "millicore", "cpu"),
-        ):
-            if (component, quantity) not in told:
+    for fact in facts.components(version).iter_rows(named=True):
+        component = fact["component"]
+        for resource, unit in (("memory", "byte"), ("cpu", "millicore")):
+            if (component, resource) not in told:
                 continue
             bounds = steps.filter(
                 pl.col("component") == component, pl.col("quantity") == f"{resource}_limit"
             )["smallest"]
-            found = not bounds.is_empty()
+            asked = inventory.workloads.filter(
+                kind=fact["kind"], workload=fact["name"], container=fact["container"]
+            )[f"{resource}_limit"].drop_nulls()
+            bound = bounds.min() if not bounds.is_empty() else asked.min()
+            source = "kube_pod_container_resource_limits, smallest over pods"
+            if bounds.is_empty():
+                source = f"{fact['kind']} {fact['name']} or Helm values of the inventory"
             out.append(
                 _row(
-                    cluster, component, None, quantity, unit=unit,
-                    limit=float(bounds.min()) if found else None,  # type: ignore[arg-type]
-                    kind="settable", setting=f"{prefix}.limits.{resource}",
-                    source="kube_pod_container_resource_limits, smallest over pods" if found
+                    cluster, component, None, resource, unit=unit,
+                    limit=None if bound is None else float(bound),  # type: ignore[arg-type]
+                    kind="settable", setting=f"{fact['resources']}.limits.{resource}",
+                    source=source if bound is not None
                     else "no limit is set, or kube-state-metrics is not in the export",
                 )
             )  # fmt: skip

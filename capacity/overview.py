@@ -19,7 +19,7 @@ from capacity.inventory import Inventory
 from capacity.observe import steps
 from capacity.planning import Plan, detect_version, resource
 from capacity.settings import PlanSettings
-from capacity.tables import data_dictionary
+from capacity.tables import CHANGES, data_dictionary
 from capacity.units import format_bytes, parse_bytes
 
 FACT_COLUMNS: Final = {
@@ -60,19 +60,35 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
 def what_to_set(plan: Plan) -> pl.DataFrame:
     """Give the recommendations that change something, for people."""
     rows = []
-    changing = plan.recommendation.filter(pl.col("status").is_in(["raise", "set", "redesign"]))
-    for row in changing.iter_rows(named=True):
+    told = plan.recommendation.filter(pl.col("status").is_in([*CHANGES, "redesign", "error"]))
+    has_prices = told["money"].null_count() < len(told)
+    for row in told.iter_rows(named=True):
         cost_unit = "millicore" if row["unit"] == "millicore" else "byte"
         rows.append(
             {
                 "setting": row["setting"],
                 "now": amount(row["current"], row["unit"]),
                 "set to": amount(row["target"], row["unit"]),
-                "cost per node": amount(row["cost"], cost_unit),
+                "each": _change(row["cost"], cost_unit),
+                "cluster": _change(row["cost_total"], cost_unit),
+                **({"a month": _money(row["money"])} if has_prices else {}),
                 "why": row["reason"],
+                "side effect, or instead": row["side_effect"] or row["alternative"],
+                "sure": row["confidence"],
             }
         )
     return pl.DataFrame(rows)
+
+
+def _change(cost: float | None, unit: str) -> str | None:
+    """Write what a change adds to a node or replica, or gives back."""
+    if cost is None:
+        return None
+    return ("+" if cost >= 0 else "-") + str(amount(abs(cost), unit))
+
+
+def _money(money: float | None) -> str | None:
+    return None if money is None else f"{money:+,.2f}"
 
 
 def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:

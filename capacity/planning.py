@@ -29,7 +29,7 @@ from capacity.forecast import (
     worst_by_time,
 )
 from capacity.inventory import Inventory
-from capacity.limits import limits
+from capacity.limits import limits, node_memory
 from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
 from capacity.observe import by_step, drivers, from_inventory
@@ -37,7 +37,7 @@ from capacity.observe import steps as steps_of
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.policy_outlook import outlook
-from capacity.recommend import recommend
+from capacity.recommend import Situation, present, recommend
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
 
@@ -129,11 +129,14 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         )
     say("deciding", 0.9)
     table = rank([exhaustion_row(item, growth, settings) for item in fitted])
-    evidence = _evidence(settings, driven)
     held = driven["endpoints_per_node"].drop_nulls()
-    advice = recommend(
-        fitted, table, growth, settings, version, evidence, held[-1] if len(held) else 1.0
+    situation = Situation(
+        present(steps, inventory, version, node_memory(inventory, settings)),
+        steps,
+        _evidence(settings, driven),
+        held[-1] if len(held) else 1.0,
     )
+    advice = recommend(fitted, table, growth, settings, situation)
     policies = outlook(inventory, growth, settings, version)
     first = _earlier(first_limit(table, settings), policies.first)
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]

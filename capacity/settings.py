@@ -15,6 +15,8 @@ from capacity.errors import SettingsError
 from capacity.units import parse_bytes, parse_duration
 
 DEMO: Final = "demo"
+# Providers of facts/managed.csv, which a test compares
+MANAGED: Final = ("gke", "aks", "eks")
 # The columns of table drivers, which a test compares: importing polars here would slow --help
 DRIVER_NAMES: Final = (
     "nodes",
@@ -76,6 +78,16 @@ class PlanSettings:
         None, "Memory of the smallest node, e.g. 30Gi; sizes dynamic maps where no metric tells.",
         "byte",
     )  # fmt: skip
+    managed: str | None = _field(
+        None, "Managed service that runs Cilium: gke, aks or eks. Only what its users can change "
+        "is recommended.",
+    )  # fmt: skip
+    price_cpu: float | None = _field(
+        None, "Price of a CPU core for a month, in your currency; prices requests.", "1"
+    )
+    price_memory: float | None = _field(
+        None, "Price of a GiB of memory for a month, in your currency.", "1"
+    )
     start: str | None = _field(None, "Start of the history: RFC 3339, epoch seconds, or -30d.")
     end: str | None = _field(None, "End of the history; the newest sample where left out.")
     step: str | None = _field(None, "Resolution asked from an API, e.g. 5m.", "duration")
@@ -107,6 +119,12 @@ def _faults(settings: PlanSettings) -> list[str]:
         value = getattr(settings, name)
         if not (low <= value <= high) or (name == "risk" and value == 0):
             out.append(f"{name}: {value} is outside {low:g}…{high:g}")
+    if settings.managed is not None and settings.managed not in MANAGED:
+        out.append(f"managed: {settings.managed!r} is not one of {', '.join(MANAGED)}")
+    for name in ("price_cpu", "price_memory"):
+        price = getattr(settings, name)
+        if price is not None and not 0 <= price < math.inf:
+            out.append(f"{name}: {price} is not a price of 0 or more")
     for name in ("horizon", "step"):
         text = getattr(settings, name)
         try:

@@ -553,14 +553,39 @@ RECOMMENDATION: Final = Table(
         Column("target", pl.Float64, "of the unit", nullable=True),
         Column("lower", pl.Float64, "of the unit", "enough for the median", nullable=True),
         Column("upper", pl.Float64, "of the unit", "most that may be set", nullable=True),
-        Column("status", pl.String, "", "ok, raise, set, redesign, unknown"),
+        Column(
+            "status",
+            pl.String,
+            "",
+            "ok; raise, lower, set (nothing is set yet); redesign (no setting helps); error (an "
+            "agent would refuse it); unknown",
+        ),
         Column("percentile", pl.Float64, "1", "of the forecast the target holds", nullable=True),
         Column("reason", pl.String),
         Column("evidence", pl.String, "", "series, nodes, time range, model, facts used"),
-        Column("cost", pl.Float64, "byte or millicore", "per node", nullable=True),
-        Column("restart", pl.Boolean, "", "the agents must restart", nullable=True),
+        Column(
+            "cost",
+            pl.Float64,
+            "byte or millicore",
+            "that a change adds to a node or replica; negative: what it gives back",
+            nullable=True,
+        ),
+        Column(
+            "cost_total",
+            pl.Float64,
+            "byte or millicore",
+            "cost x planned nodes, or replicas",
+            nullable=True,
+        ),
+        Column("money", pl.Float64, "currency/month", "of cost_total, by --price-…", nullable=True),
+        Column("restart", pl.Boolean, "", "pods must restart", nullable=True),
+        Column("side_effect", pl.String, "", "what else happens then", nullable=True),
+        Column("alternative", pl.String, "", "what else would help", nullable=True),
+        Column("confidence", pl.String, "", "high, medium, low"),
     ),
 )
+# Status of recommendations that change a setting
+CHANGES: Final = ("raise", "lower", "set")
 POLICY_GROWTH: Final = Table(
     "policy_growth",
     "how the policy map of one endpoint grows with the workloads; the fullest first",

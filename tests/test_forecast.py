@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from capacity import forecast
 from capacity.errors import ModelError
 from capacity.forecast import Growth
-from capacity.recommend import STEPS, Target, planned_nodes
+from capacity.recommend import planned_nodes
 from capacity.settings import PlanSettings
 from capacity.tables import DRIVERS, EXHAUSTION, FORECAST, GROWTH, SCENARIO, check
 
@@ -177,27 +177,3 @@ def test_planned_nodes_are_those_asked_for_then_growth_then_a_factor() -> None:
     assert planned_nodes(growing, PlanSettings("x")).nodes > growing.now + 180 * 2
     young = Growth(100.0, 100.0, BEGIN, 60.0, None, None)
     assert planned_nodes(young, PlanSettings("x")).nodes == 150
-
-
-@given(
-    need=st.floats(1, 1e7),
-    current=st.one_of(st.none(), st.floats(1, 1e7)),
-    headroom=st.floats(0, 0.9),
-    unit=st.sampled_from(["1", "byte", "millicore"]),
-)
-def test_a_target_holds_the_need_and_is_never_lowered(
-    need: float, current: float | None, headroom: float, unit: str
-) -> None:
-    target = Target(need, need, current, None, headroom, unit)
-    for step in STEPS:
-        target = step(target)
-    assert target.value * (1 - headroom) >= need * (1 - 1e-9)
-    assert target.value >= (current or 0)
-
-
-@given(need=st.floats(1, 1e9), upper=st.floats(1, 1e6))
-def test_a_target_stays_within_what_cilium_accepts(need: float, upper: float) -> None:
-    target = Target(need, need, None, upper, 0.2, "1")
-    for step in STEPS:
-        target = step(target)
-    assert target.value <= upper

@@ -18,9 +18,11 @@ from capacity.errors import FactError
 from capacity.facts.schema import (
     CAVEATS,
     CHART_VALUES,
+    COMPONENTS,
     DYNAMIC,
     EVIDENCE,
     LIMITS,
+    MANAGED,
     MAPS,
     METRICS,
     OPTIONS,
@@ -33,9 +35,11 @@ __all__ = [
     "VERSIONS",
     "caveats",
     "chart_values",
+    "components",
     "dynamic",
     "evidence",
     "limits",
+    "managed",
     "map_of_label",
     "maps",
     "metrics",
@@ -217,6 +221,28 @@ def dynamic(version: str | None = None) -> pl.DataFrame:
     149422080
     """
     return _valid(DYNAMIC, version)
+
+
+def components(version: str | None = None) -> pl.DataFrame:
+    """Give the containers of Cilium and their objects. Parameters and Raises as in `maps`.
+
+    Examples
+    --------
+    >>> components("1.17").filter(component="operator")["resources"].to_list()
+    ['operator.resources']
+    """
+    return _valid(COMPONENTS, version)
+
+
+def managed() -> pl.DataFrame:
+    """Give managed services that run Cilium, and what their users can change.
+
+    Examples
+    --------
+    >>> managed()["provider"].to_list()
+    ['gke', 'aks', 'eks']
+    """
+    return _rows(MANAGED)
 
 
 def quantities() -> pl.DataFrame:

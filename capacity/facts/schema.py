@@ -148,6 +148,39 @@ CAVEATS: Final = Table(
         _VERIFIED,
     ),
 )
+COMPONENTS: Final = Table(
+    "components",
+    "one container of Cilium: its object, Helm values, and what restarts when it changes",
+    (
+        Column("component", pl.String),
+        Column("kind", pl.String, "", "DaemonSet or Deployment"),
+        Column("name", pl.String, "", "of the object, as the chart makes it"),
+        Column("container", pl.String),
+        Column("resources", pl.String, "", "Helm value of its requests and limits"),
+        Column("replicas_key", pl.String, "", "Helm value; null: one a node", nullable=True),
+        Column("replicas", pl.Int64, "1", "the chart's default", nullable=True),
+        Column("metrics_key", pl.String, "", "Helm value that switches its metrics on"),
+        Column("port", pl.Int64, "", "of its metrics, the chart's default"),
+        _SINCE,
+        _UNTIL,
+        Column("side_effect", pl.String, "", "of a change of its resources"),
+        _SOURCE,
+        _VERIFIED,
+    ),
+)
+MANAGED: Final = Table(
+    "managed",
+    "one managed service that runs Cilium: what its users can change",
+    (
+        Column("provider", pl.String),
+        Column("name", pl.String),
+        Column("helm", pl.Boolean, "", "values of the chart can be given"),
+        Column("patches", pl.Boolean, "", "objects of Cilium can be patched"),
+        Column("instead", pl.String, "", "what to do"),
+        _SOURCE,
+        _VERIFIED,
+    ),
+)
 QUANTITIES: Final = Table(
     "quantities",
     "one quantity that observations and forecasts are about",
@@ -170,4 +203,6 @@ EVIDENCE: Final = Table(
         _SOURCE,
     ),
 )
-TABLES: Final = (MAPS, OPTIONS, METRICS, LIMITS, DYNAMIC, CAVEATS, QUANTITIES, EVIDENCE)
+TABLES: Final = (
+    MAPS, OPTIONS, METRICS, LIMITS, DYNAMIC, CAVEATS, COMPONENTS, MANAGED, QUANTITIES, EVIDENCE,
+)  # fmt: skip

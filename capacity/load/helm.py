@@ -9,6 +9,11 @@ from typing import Any, Final
 
 from capacity import facts
 from capacity.load.documents import Found, Row
+from capacity.load.fields import Fault, quantity_at
+from capacity.units import parse_bytes, parse_millicores
+
+# Kind of rows of table workloads that come from values: an object of the cluster wins over them
+RESOURCES: Final = "Helm resources"
 
 # Top-level values of the chart (cilium/cilium install/kubernetes/cilium/values.yaml, 1.14–1.20):
 # one of the first tells Cilium's values from those of other charts, of the others two do.
@@ -45,9 +50,50 @@ def values_of(document: Any) -> Mapping[str, Any] | None:
 
 
 def read(values: Mapping[str, Any], place: str) -> Found:
-    """Give the agent options that Helm values set; kind `Helm`, rows of table options."""
-    rows = list(option_rows(values, place))
-    return Found(read=1, rows={"Helm": rows}, notes=tuple(unknown_keys(values)))
+    """Give what Helm values set: kind `Helm`, rows of table options, and `Helm resources`.
+
+    The latter are rows of table workloads: requests and limits of Cilium's own containers.
+    """
+    try:
+        resources, faults = list(resource_rows(values)), tuple[str, ...]()
+    except Fault as error:
+        resources, faults = [], (f"{place}: {error}",)
+    rows = {"Helm": list(option_rows(values, place)), RESOURCES: resources}
+    return Found(read=1, rows=rows, faults=faults, notes=tuple(unknown_keys(values)))
+
+
+def resource_rows(values: Mapping[str, Any]) -> Iterator[Row]:
+    """Give rows of table workloads for requests and limits that are set.
+
+    Where the release lives is not in its values: kube-system, the usual place, is named.
+
+    Examples
+    --------
+    >>> list(resource_rows({"resources": {"limits": {"memory": "1Gi"}}}))
+    [('DaemonSet', 'kube-system', 'cilium', 'cilium-agent', None, None, None, None, 1073741824)]
+    """
+    for fact in facts.components(facts.LATEST).iter_rows(named=True):
+        told = _at(values, fact["resources"])
+        if not isinstance(told, dict):
+            continue
+        bounds = [
+            quantity_at({"resources": told}, f"resources.{bound}.{name}", parse)
+            for name, parse in (("cpu", parse_millicores), ("memory", parse_bytes))
+            for bound in ("requests", "limits")
+        ]
+        if any(bound is not None for bound in bounds):
+            many = _at(values, fact["replicas_key"] or "")
+            replicas = many if isinstance(many, int) else fact["replicas"]
+            yield (
+                fact["kind"], "kube-system", fact["name"], fact["container"], replicas, *bounds,
+            )  # fmt: skip
+
+
+def _at(values: Mapping[str, Any], path: str) -> Any:
+    found: Any = values
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def unknown_keys(values: Mapping[str, Any]) -> Iterator[str]:

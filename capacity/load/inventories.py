@@ -422,9 +422,8 @@ def _sliced(rows: Sequence[Row], identities: pl.DataFrame) -> list[Row]:
 
 def _workloads(rows: Mapping[str, Sequence[Row]]) -> pl.DataFrame:
     width = len(WORKLOADS.columns)
-    return _frame(
-        [row[:width] for kind in workloads.KINDS for row in rows.get(kind, ())], WORKLOADS
-    )
+    kinds = (helm.RESOURCES, *workloads.KINDS)
+    return _frame([row[:width] for kind in kinds for row in rows.get(kind, ())], WORKLOADS)
 
 
 def _origin(path: Path) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 import yaml
 
 from capacity.errors import ManifestError
+from capacity.tables import CHANGES
 from capacity.units import bytes_to_quantity, millicores_to_quantity
 
 Tree = dict[str, Any]
@@ -16,7 +17,7 @@ Tree = dict[str, Any]
 
 def changes(recommendation: pl.DataFrame) -> pl.DataFrame:
     """Give the rows that change a setting."""
-    changed = pl.col("status").is_in(["raise", "set"]) & pl.col("target").is_not_null()
+    changed = pl.col("status").is_in(CHANGES) & pl.col("target").is_not_null()
     return recommendation.filter(changed & ~pl.col("setting").str.starts_with("("))
 
 
