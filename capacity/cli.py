@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from capacity.cli_policies import check, policies
+from capacity.cli_resources import resources
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
 from capacity.simulation_settings import SimulationSettings
@@ -313,6 +314,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 cli.add_command(policies)
 cli.add_command(check)
+cli.add_command(resources)
 
 
 def main() -> None:

@@ -636,10 +636,36 @@ COVERAGE: Final = Table(
         Column("hint", pl.String, "", "why it is not there, how to get it", nullable=True),
     ),
 )
+RIGHTSIZING: Final = Table(
+    "rightsizing",
+    "one request or limit of a container of a workload: what it is, should be, and why",
+    (
+        Column("rank", pl.Int64, "1", "order of risk, then of saving; the same for a container"),
+        Column("namespace", pl.String),
+        Column("kind", pl.String, "", "Deployment, StatefulSet, DaemonSet, CronJob, Pod …"),
+        Column("workload", pl.String),
+        Column("container", pl.String),
+        Column("replicas", pl.Int64, "1", "pods: of the inventory, else seen last", nullable=True),
+        Column("setting", pl.String, "", "requests.cpu, limits.cpu, requests.memory …"),
+        Column("unit", pl.String, "", "millicore or byte"),
+        Column("current", pl.Int64, "of the unit", "null: not set", nullable=True),
+        Column("target", pl.Int64, "of the unit", "null: none, or not known", nullable=True),
+        Column("lower", pl.Int64, "of the unit", "least request that is enough", nullable=True),
+        Column("upper", pl.Int64, "of the unit", "beyond it nothing is gained", nullable=True),
+        Column("status", pl.String, "", "ok, raise, lower, set, remove, refused, unknown"),
+        Column("risk", pl.String, "", "of leaving it as it is: high, medium, low, unknown"),
+        Column("saving", pl.Int64, "of the unit", "over all replicas; requests", nullable=True),
+        Column("money", pl.Float64, "a month", "saving x price x 730 h", nullable=True),
+        Column("confidence", pl.Float64, "1", "history, of 14 days", nullable=True),
+        Column("reason", pl.String),
+        Column("evidence", pl.String, "", "use, pods, history, events, who told the workload"),
+        Column("side_effect", pl.String, "", "of changing it", nullable=True),
+    ),
+)
 TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, NAMESPACES, IDENTITIES,
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
-    FORECAST, EXHAUSTION, RECOMMENDATION, POLICY_GROWTH, DOUBTS, COVERAGE,
+    FORECAST, EXHAUSTION, RECOMMENDATION, RIGHTSIZING, POLICY_GROWTH, DOUBTS, COVERAGE,
 )  # fmt: skip

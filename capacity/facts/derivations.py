@@ -36,7 +36,7 @@ def conditions() -> tuple[str, ...]:
 def labels(role: str) -> list[str]:
     """Give the labels that may hold a name (labels.csv), best first.
 
-    Roles are cluster, node, pod, container and replica.
+    Roles are cluster, node, namespace, pod, container and replica.
 
     >>> labels("pod")
     ['exported_pod']

@@ -10,16 +10,17 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from capacity.settings import DRIVER_NAMES
 
 # A fall by more than this share is a restart: garbage collection alone frees less of the peak
 # over all nodes of a step
-_RESTART: Final = 0.2
-_BINS: Final = 10
-_MIN_POINTS: Final = 2 * _BINS
-_MIN_HOURS: Final = 6.0
+RESTART: Final = 0.2
+BINS: Final = 10
+_MIN_POINTS: Final = 2 * BINS
+MIN_HOURS: Final = 6.0
 # Memory must outgrow the fastest driver by this much: caches and churn of drivers make up the rest
 _MARGIN: Final = 1.25
 # Of nine rises between ten parts, so many must be rises; and so much of the growth must lie in
@@ -60,13 +61,40 @@ def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
             pl.col("component") == component, pl.col("quantity") == "memory"
         ).select("time", value="largest")
         rows = told.join(drivers.select("time", *DRIVER_NAMES), on="time", how="left").sort("time")
-        fell = pl.col("value") < (1 - _RESTART) * pl.col("value").shift()
+        fell = pl.col("value") < (1 - RESTART) * pl.col("value").shift()
         parts = rows.with_columns(part=fell.fill_null(value=False).cum_sum())
         for part in parts.partition_by("part", maintain_order=True):
             found = _leak(component, part)
             if found is not None:
                 out.append(found)
     return out
+
+
+def is_leak_shaped(
+    medians: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Tell which memory rises like a leak: all the way, beyond what is expected, not settling.
+
+    Parameters
+    ----------
+    medians
+        Medians of the parts of a time between two restarts, shape (n, BINS); NaN: not known. [byte]
+    expected
+        Growth over that time that is explained, 1 or more.
+
+    Examples
+    --------
+    >>> rising = np.arange(10.0, 20.0)[None, :]
+    >>> is_leak_shaped(rising, np.ones(1)).tolist(), is_leak_shaped(rising, np.full(1, 2)).tolist()
+    ([True], [False])
+    """
+    first, last = medians[:, 0], medians[:, -1]
+    gain, middle = last - first, medians[:, BINS // 2 - 1 : BINS // 2 + 1].mean(axis=1)
+    rises = (np.diff(medians, axis=1) > 0).sum(axis=1)
+    is_grown = (first > 0) & (gain > 0) & (last >= _MARGIN * expected * first)
+    is_late = last - middle >= _LATE * gain
+    told: npt.NDArray[np.bool_] = is_grown & (rises >= _RISES) & is_late
+    return told
 
 
 def without(observed: pl.DataFrame, component: str, found: list[Leak]) -> pl.DataFrame:
@@ -79,20 +107,12 @@ def without(observed: pl.DataFrame, component: str, found: list[Leak]) -> pl.Dat
 
 def _leak(component: str, part: pl.DataFrame) -> Leak | None:
     seconds = part["time"].dt.epoch("s").to_numpy()
-    if len(part) < _MIN_POINTS or (seconds[-1] - seconds[0]) / 3600 < _MIN_HOURS:
+    if len(part) < _MIN_POINTS or (seconds[-1] - seconds[0]) / 3600 < MIN_HOURS:
         return None
     values = part["value"].to_numpy()
-    medians = np.array([np.median(chunk) for chunk in np.array_split(values, _BINS)])
-    gain, middle = medians[-1] - medians[0], np.mean(medians[_BINS // 2 - 1 : _BINS // 2 + 1])
+    medians = np.array([np.median(chunk) for chunk in np.array_split(values, BINS)])
     expected = _fastest(part)
-    if (
-        expected is None
-        or medians[0] <= 0
-        or gain <= 0
-        or np.sum(np.diff(medians) > 0) < _RISES
-        or medians[-1] / medians[0] < _MARGIN * expected
-        or (medians[-1] - middle) / gain < _LATE
-    ):
+    if expected is None or not is_leak_shaped(medians[None, :], np.array([expected]))[0]:
         return None
     slope = float(np.polyfit(seconds - seconds[0], values, 1)[0]) * 3600
     times = part["time"]
@@ -105,9 +125,9 @@ def _fastest(part: pl.DataFrame) -> float | None:
     found = []
     for name in DRIVER_NAMES:
         values = part[name].drop_nulls().to_numpy()
-        if len(values) < _BINS:
+        if len(values) < BINS:
             continue
-        chunks = np.array_split(values, _BINS)
+        chunks = np.array_split(values, BINS)
         first, last = float(np.median(chunks[0])), float(np.median(chunks[-1]))
         # From nothing to something explains any growth
         found.append(last / first if first > 0 else 1.0 if last <= 0 else float("inf"))

@@ -27,7 +27,7 @@ def named(metrics: Metrics) -> Metrics:
     addresses of nodes against ``instance``. Samples stay as they are.
     """
     series = metrics.series
-    for role in ("pod", "container"):
+    for role in ("namespace", "pod", "container"):
         series = series.with_columns(pl.coalesce(*_told(series, role), role).alias(role))
     hidden = [e for e in _told(series, "node") if e.meta.output_name() == "exported_node"]
     others = [e for e in _told(series, "node") if e.meta.output_name() != "exported_node"]
