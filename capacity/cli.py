@@ -16,6 +16,7 @@ import click
 
 from capacity.cli_policies import check, policies
 from capacity.cli_resources import resources
+from capacity.cli_services import services
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
 from capacity.simulation_settings import SimulationSettings
@@ -315,6 +316,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 cli.add_command(policies)
 cli.add_command(check)
 cli.add_command(resources)
+cli.add_command(services)
 
 
 def main() -> None:

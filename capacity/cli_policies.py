@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from capacity.inventory import Inventory
+from capacity.cli_options import OUTPUT as _OUTPUT
+from capacity.cli_options import VERSION as _VERSION
+from capacity.cli_options import inventory_of as _inventory
+from capacity.cli_options import version_of as _version
 
 SHORT = 1
-_VERSION = click.option(
-    "--cilium", metavar="VERSION", help="Cilium version, e.g. 1.18; the newest known if left out."
-)
-_OUTPUT = click.option(
-    "-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table",
-    show_default=True, help="Print a table, JSON or CSV; nothing else goes to standard output.",
-)  # fmt: skip
 
 
 @click.group("policies")
@@ -138,18 +132,3 @@ def check(
             printing.show(result.rejected, "table", title="Rejected")
     if not result.passes:
         sys.exit(SHORT)
-
-
-def _inventory(sources: tuple[str, ...]) -> Inventory:
-    from capacity.inventory import merge
-    from capacity.load import read_inventory
-
-    return merge([read_inventory(source) for source in sources])
-
-
-def _version(cilium: str | None) -> str:
-    from capacity import facts
-
-    if cilium is None:
-        click.echo(f"Cilium {facts.LATEST} is taken; name another with --cilium", err=True)
-    return facts.minor(cilium or facts.LATEST)

@@ -175,6 +175,14 @@ ENDPOINTS: Final = Table(
             "ports of containers that have a name, a JSON list of name, port, protocol",
             nullable=True,
         ),
+        Column(
+            "host_ports",
+            pl.String,
+            "",
+            "ports of the node that lead to the pod, a JSON list of host_ip, host_port, protocol, "
+            "port, addresses; null where there are none or they are not told",
+            nullable=True,
+        ),
     ),
 )
 SERVICES: Final = Table(
@@ -198,7 +206,7 @@ SERVICES: Final = Table(
 )
 BACKENDS: Final = Table(
     "backends",
-    "one backend address and port of a service, ready or still serving, from EndpointSlices",
+    "one backend address and port of a service, from EndpointSlices",
     (
         Column("namespace", pl.String),
         Column("service", pl.String),
@@ -209,6 +217,7 @@ BACKENDS: Final = Table(
         Column("node", pl.String, "", "node of the backend", nullable=True),
         Column("ready", pl.Boolean, "", "it takes new connections", nullable=True),
         Column("terminating", pl.Boolean, "", "it is about to end", nullable=True),
+        Column("serving", pl.Boolean, "", "it answers, even if about to end", nullable=True),
     ),
 )
 NAMESPACES: Final = Table(

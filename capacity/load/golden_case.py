@@ -1,10 +1,11 @@
-"""Golden policy cases: inputs.json, made beside the answers of Cilium's own code."""
+"""Golden cases of policies and of services, made beside the answers of Cilium's own code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from capacity.load import kubernetes
 from capacity.load.documents import Found, Row
 from capacity.load.fields import Fault, Object, as_json, dicts_at, text_at, value_at
 
@@ -18,13 +19,48 @@ _OPTIONS: Final = {
     "cluster_name": "cluster-name",
     "allow_localhost": "allow-localhost",
     "listeners": "listeners",
+    "node_port": "kube-proxy-replacement",
+    "node_port_algorithm": "bpf-lb-algorithm",
+    "external_cluster_ip": "bpf-lb-external-clusterip",
+    "source_range_check": "enable-svc-source-range-check",
+    "node_port_addresses": "node_port_addresses",
+    "node_name": "node_name",
 }
+_INPUT: Final = {"services", "endpoint_slices"}
 _NODE: Final = "node-1"
 
 
 def is_case(document: Any) -> bool:
     """Tell whether a document is the inputs.json of a golden policy case."""
     return isinstance(document, dict) and {"options", "namespaces", "pods"} <= document.keys()
+
+
+def is_services_case(document: Any) -> bool:
+    """Tell whether a document is a golden case of services, or its input."""
+    if not isinstance(document, dict):
+        return False
+    told = document.get("input", document)
+    return isinstance(told, dict) and told.keys() >= _INPUT
+
+
+def read_services(document: Object, place: str) -> Found:
+    """Read a golden case of services: Kubernetes objects without kinds, and options."""
+    told = value_at(document, "input", dict) or document
+    kinds = (
+        ("services", "v1", "Service"),
+        ("endpoint_slices", "discovery.k8s.io/v1", "EndpointSlice"),
+    )
+    try:
+        items = [
+            {"apiVersion": version, "kind": kind, **item}
+            for name, version, kind in kinds
+            for item in dicts_at(told, name)
+        ]
+        options = _options(document, place)
+    except Fault as error:
+        return Found(1, faults=(f"{place}: {error}",))
+    found = kubernetes.read({"kind": "List", "items": items}, place)
+    return Found(found.read, {**found.rows, "ConfigMap": options}, found.faults, found.left_out)
 
 
 def read(document: Object, place: str) -> Found:
@@ -60,7 +96,7 @@ def _rows(case: Object, place: str) -> dict[str, list[Row]]:
 def _pod(entry: Object) -> Row:
     labels, ports = as_json(value_at(entry, "labels", dict)), as_json(dicts_at(entry, "ports"))
     account = value_at(entry, "service_account", str)
-    return (*_home(entry), None, labels, None, account, ports)
+    return (*_home(entry), None, labels, None, account, ports, None)
 
 
 def _services(services: list[dict[str, Any]]) -> dict[str, list[Row]]:
@@ -74,7 +110,7 @@ def _services(services: list[dict[str, Any]]) -> dict[str, list[Row]]:
             for entry in services
         ],
         "Endpoints": [
-            (*_home(entry), str(address), None, "TCP", None, None, True, False)
+            (*_home(entry), str(address), None, "TCP", None, None, True, False, True)
             for entry in services
             for address in value_at(entry, "endpoints", list) or []
         ],

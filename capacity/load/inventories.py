@@ -59,6 +59,7 @@ INVENTORY_READERS: Final[Mapping[str, InventoryReader]] = {
     "kubernetes": InventoryReader(kubernetes.is_object, kubernetes.read),
     "bpftool": InventoryReader(bpftool.is_map_list, bpftool.read),
     "golden case": InventoryReader(golden_case.is_case, golden_case.read),
+    "golden services": InventoryReader(golden_case.is_services_case, golden_case.read_services),
     **{name: InventoryReader(*reader) for name, reader in cilium_dbg.JSON_READERS.items()},
     "helm values": InventoryReader(lambda told: helm.values_of(told) is not None, _helm_values),
 }
@@ -414,9 +415,9 @@ def _sliced(rows: Sequence[Row], identities: pl.DataFrame) -> list[Row]:
     }
     unknown = "{}", None
     return [
-        (*row[:3], labels, row[4], account, row[6])
+        (*row[:3], labels, row[4], account, *row[6:8])
         for row in rows
-        for labels, account in (told.get(row[7], unknown),)
+        for labels, account in (told.get(row[8], unknown),)
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from capacity.errors import SettingsError
-from capacity.load import helm, workloads
+from capacity.load import helm, service_spec, workloads
 from capacity.load.documents import Found, Row
 from capacity.load.fields import (
     DEFAULT,
@@ -176,9 +176,12 @@ def _pod(item: Object, place: str) -> list[Row] | str:
         value_at(item, f"spec.{name}", str) for name in ("nodeName", "serviceAccountName")
     )
     ports = as_json(workloads.named_ports(item, "spec"))
-    return [
-        (namespace_of(item), name_of(item), node, labels_of(item), len(ips) or 1, account, ports)
-    ]
+    own = ips or texts_in([value_at(item, "status", dict) or {}], "podIP")
+    led = workloads.host_ports(item, own)
+    return [(
+        namespace_of(item), name_of(item), node, labels_of(item), len(ips) or 1, account, ports,
+        as_json(led) if led else None,
+    )]  # fmt: skip
 
 
 def _host(item: Object) -> list[Row]:
@@ -200,7 +203,7 @@ def _cilium_endpoint(item: Object, place: str) -> list[Row]:
     ports = _named_ports(item, "status.named-ports")
     return [(
         namespace_of(item), name_of(item), *_home(networking)[:1], as_json(labels),
-        *_home(networking)[1:], known.get(_ACCOUNT), ports,
+        *_home(networking)[1:], known.get(_ACCOUNT), ports, None,
     )]  # fmt: skip
 
 
@@ -243,12 +246,14 @@ def _cilium_endpoint_slice(item: Object, place: str) -> list[Row]:
         node, ips = _home(value_at(entry, "networking", dict) or {})
         ports = _named_ports(entry, "named-ports")
         identity = value_at(entry, "id", int)
-        rows.append((namespace, text_at(entry, "name"), node, "{}", ips, None, ports, identity))
+        name = text_at(entry, "name")
+        rows.append((namespace, name, node, "{}", ips, None, ports, None, identity))
     return rows
 
 
 def _service(item: Object, place: str) -> list[Row]:
-    ports = dicts_at(item, "spec.ports")
+    ports = service_spec.ports(item)
+    service_spec.check(item)
     cluster_ips = value_at(item, "spec.clusterIPs", list) or [value_at(item, "spec.clusterIP", str)]
     return [(
         namespace_of(item),
@@ -286,18 +291,21 @@ def _endpoint_slice(item: Object, place: str) -> list[Row] | str:
     return [
         (namespace, service, str(address), *port, value_at(endpoint, "nodeName", str), *state)
         for endpoint in dicts_at(item, "endpoints")
-        if (state := _state(value_at(endpoint, "conditions", dict) or {})) is not None
+        for state in (_state(value_at(endpoint, "conditions", dict) or {}),)
         for address in value_at(endpoint, "addresses", list) or []
         for port in ports
     ]
 
 
-def _state(conditions: Object) -> tuple[bool, bool] | None:
-    """Whether a backend is ready, and ending; None where it serves nobody: pkg/k8s/endpoints.go."""
+def _state(conditions: Object) -> tuple[bool, bool, bool]:
+    """Whether a backend is ready, ending, serving; what is not told is: pkg/k8s/endpoints.go."""
     is_ready = conditions.get("ready") is not False
-    if not is_ready and conditions.get("serving") is not True:
-        return None
-    return is_ready, conditions.get("terminating") is True
+    serving = conditions.get("serving")
+    return (
+        is_ready,
+        conditions.get("terminating") is True,
+        serving is True or (serving is None and is_ready),
+    )
 
 
 def _port(port: Object) -> tuple[int | None, str, str | None]:
@@ -310,7 +318,7 @@ def _endpoints(item: Object, place: str) -> list[Row]:
     namespace, service = namespace_of(item), name_of(item)
     return [
         (namespace, service, str(entry.get("ip")), *_port(port),
-         value_at(entry, "nodeName", str), True, False)
+         value_at(entry, "nodeName", str), True, False, True)
         for subset in dicts_at(item, "subsets")
         for entry in dicts_at(subset, "addresses")
         for port in dicts_at(subset, "ports")

@@ -87,6 +87,28 @@ def named_port(port: Object, number: str) -> dict[str, Any] | None:
     return {"name": name, "port": bounded(int(told), number, _PORT), "protocol": protocol}
 
 
+def host_ports(item: Object, addresses: Sequence[str]) -> list[dict[str, Any]]:
+    """Give ports of the node that lead to a pod.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/k8s/watchers/pod.go `genServiceMappings`, b095517e625e.
+    """
+    containers = [*dicts_at(item, "spec.initContainers"), *dicts_at(item, "spec.containers")]
+    return [
+        {
+            "host_ip": value_at(port, "hostIP", str) or "",
+            "host_port": bounded(int(number), "hostPort", _PORT),
+            "protocol": value_at(port, "protocol", str) or "TCP",
+            "port": bounded(int(value_at(port, "containerPort", int) or 0), "containerPort", _PORT),
+            "addresses": list(addresses),
+        }
+        for one in containers
+        for port in dicts_at(one, "ports")
+        if (number := value_at(port, "hostPort", int))
+    ]
+
+
 def endpoints(rows: Mapping[str, Sequence[Row]], nodes: int) -> tuple[pl.DataFrame, str | None]:
     """Give the pods that workloads make, and a note that says so.
 
@@ -112,7 +134,7 @@ def endpoints(rows: Mapping[str, Sequence[Row]], nodes: int) -> tuple[pl.DataFra
             f"{total} pods of {len(found)} workloads are too many to be listed",
         )
     made = [
-        (key[1], f"{key[2]}-{number}", None, row[9], None, row[10], row[11])
+        (key[1], f"{key[2]}-{number}", None, row[9], None, row[10], row[11], None)
         for key, row in sorted(found.items())
         for number in range(many[key])
     ]

@@ -297,6 +297,7 @@ def _backend_rows(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "node": None,
                 "ready": True,
                 "terminating": False,
+                "serving": True,
             }
 
 
@@ -309,4 +310,5 @@ def _endpoint_row(item: dict[str, Any]) -> dict[str, Any]:
         "ips": len(item["status"]["podIPs"]),
         "service_account": None,
         "named_ports": "[]",
+        "host_ports": None,
     }

@@ -335,7 +335,7 @@ def test_the_running_configuration_wins_over_helm_values(tmp_path: Path) -> None
 @settings(max_examples=20)
 @given(st.permutations(range(20)))
 def test_the_order_of_objects_changes_nothing(order: list[int]) -> None:
-    rows = [(f"ns-{i % 3}", f"pod-{i}", "n1", "{}", 1, None, "[]") for i in range(20)]
+    rows = [(f"ns-{i % 3}", f"pod-{i}", "n1", "{}", 1, None, "[]", None) for i in range(20)]
     nodes = [(f"n{i}", None, None, [f"10.0.0.{i}"], 1, None, None, "{}") for i in range(20)]
 
     def made(numbers: list[int]) -> dict[str, pl.DataFrame]:
@@ -359,6 +359,7 @@ def test_readers_are_told_apart_by_the_document_alone() -> None:
         "kubernetes": {"kind": "Pod"},
         "bpftool": [{"bytes_key": 4, "max_entries": 1}],
         "golden case": {"options": {}, "namespaces": [], "pods": []},
+        "golden services": {"options": {}, "input": {"services": [], "endpoint_slices": []}},
         "helm values": {"kubeProxyReplacement": True},
     }
     others = {n for n in inventories.INVENTORY_READERS if n.startswith(("cilium-dbg", "bpftool "))}

@@ -103,8 +103,8 @@ def test_pods_with_an_address_of_their_own_are_endpoints(tmp_path: Path) -> None
     )
 
     assert read.endpoints.rows() == [
-        ("shop", "dual", "n1", '{"app": "web"}', 2, None, "[]"),
-        ("shop", "old", "n1", '{"app": "web"}', 1, None, "[]"),
+        ("shop", "dual", "n1", '{"app": "web"}', 2, None, "[]", None),
+        ("shop", "old", "n1", '{"app": "web"}', 1, None, "[]", None),
     ]
     assert reason(read) == (
         "left out: ended pods 2, host-network pods 1, pods without an address 1"
@@ -124,8 +124,8 @@ def test_a_cilium_endpoint_counts_where_no_pod_tells_and_finds_its_node(tmp_path
     read = inventory(tmp_path, cilium_endpoint("web-0"), cilium_endpoint("web-1"), pod(), node)
 
     assert read.endpoints.rows() == [
-        ("shop", "web-0", "n1", '{"app": "web"}', 1, None, "[]"),
-        ("shop", "web-1", "n7", '{"app": "web"}', 2, None, "[]"),
+        ("shop", "web-0", "n1", '{"app": "web"}', 1, None, "[]", None),
+        ("shop", "web-1", "n7", '{"app": "web"}', 2, None, "[]", None),
     ]
 
 
@@ -188,7 +188,7 @@ def endpoint_slice(*endpoints: dict[str, Any], **more: Any) -> dict[str, Any]:
                 endpoints=list(endpoints), ports=ports, **more)  # fmt: skip
 
 
-def test_backends_are_addresses_times_ports_that_are_ready_or_serve(tmp_path: Path) -> None:
+def test_backends_are_addresses_times_ports_with_their_state(tmp_path: Path) -> None:
     part = endpoint_slice(
         {"addresses": ["10.0.0.1"], "conditions": {"ready": True}},
         {"addresses": ["10.0.0.2"]},
@@ -198,10 +198,42 @@ def test_backends_are_addresses_times_ports_that_are_ready_or_serve(tmp_path: Pa
     )  # fmt: skip
 
     assert inventory(tmp_path, part).backends.rows() == [
-        ("shop", "web", address, port, protocol, None, None, ready, not ready)
-        for address, ready in (("10.0.0.1", True), ("10.0.0.2", True), ("10.0.0.4", False))
+        ("shop", "web", address, port, protocol, None, None, ready, ends, serves)
+        for address, ready, ends, serves in (
+            ("10.0.0.1", True, False, True), ("10.0.0.2", True, False, True),
+            ("10.0.0.3", False, False, False), ("10.0.0.4", False, True, True),
+        )
         for port, protocol in ((53, "UDP"), (8080, "TCP"))
-    ]
+    ]  # fmt: skip
+
+
+def test_host_ports_of_a_pod_are_told_with_its_addresses(tmp_path: Path) -> None:
+    item = pod("web-0")
+    item["spec"]["containers"] = [{"name": "c", "ports": [
+        {"containerPort": 80, "hostPort": 8080}, {"containerPort": 81, "name": "none"},
+    ]}]  # fmt: skip
+    told = inventory(tmp_path, item).endpoints["host_ports"][0]
+    assert json.loads(told) == [
+        {"host_ip": "", "host_port": 8080, "protocol": "TCP", "port": 80,
+         "addresses": [entry["ip"] for entry in item["status"]["podIPs"]]}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"ports": [{"port": 70000}]}, "spec.ports.port is 70000"),
+        ({"ports": [{"port": "http"}]}, "port is 'http', wanted int"),
+        ({"clusterIPs": [1]}, "spec.clusterIPs holds 1, wanted text"),
+        ({"healthCheckNodePort": "x"}, "spec.healthCheckNodePort is 'x', wanted int"),
+    ],
+)
+def test_a_service_kubernetes_would_not_take_is_refused(
+    tmp_path: Path, spec: dict[str, object], why: str
+) -> None:
+    read = inventory(tmp_path, made("Service", "web", spec=spec), pod())
+    assert read.services.is_empty()
+    assert why in (reason(read) or "")
 
 
 def test_a_backend_told_by_slices_and_endpoints_counts_once(tmp_path: Path) -> None:

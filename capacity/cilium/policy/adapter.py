@@ -160,6 +160,8 @@ def _pods(inventory: Inventory) -> Iterator[Pod]:
 def _services(inventory: Inventory) -> Iterator[Service]:
     addresses: dict[tuple[str, str], dict[str, None]] = {}
     for row in _rows(inventory, "backends"):
+        if row.get("ready") is False and row.get("serving") is False:
+            continue  # pkg/k8s/endpoints.go leaves it out
         addresses.setdefault((row["namespace"], row["service"]), {})[row["address"]] = None
     for row in _rows(inventory, "services"):
         described = _json(row.get("object")) or {}
