@@ -6,6 +6,7 @@ growth path, so that dates, node counts and quantiles agree with each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -13,91 +14,17 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.errors import ModelError
 from capacity.facts import derivations
-from capacity.models import LinearDrivers, NodeGrowth
+from capacity.growth import DRAWS, PER_NODE, Growth, has_varied, node_counts
+from capacity.models import LinearDrivers
 from capacity.models.linear_drivers import Array, block_rows
 from capacity.settings import PlanSettings
-from capacity.tables import EXHAUSTION, FITS, FORECAST, GROWTH, HISTORY, SCENARIO, check
+from capacity.tables import EXHAUSTION, FITS, FORECAST, HISTORY, SCENARIO, check
 
-DRAWS: Final = 400
 # Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
 FARTHEST: Final = 20.0
-# Node counts printed where the user names none
-_STEPS: Final = (1.0, 1.25, 1.5, 2.0, 3.0)
-# History from which growth may be told as dates, and how far beyond its own length it may reach
-MIN_HISTORY_DAYS: Final = 14.0
-LOOK_AHEAD: Final = 3.0
-_PER_NODE: Final = "endpoints_per_node"
-_DAY: Final = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """Drawn node counts over time: `paths` (draws × steps of `step` seconds after `start`)."""
-
-    now: float
-    largest: float
-    start: Any
-    step: float
-    paths: Array | None
-    note: str | None
-
-    def dates(self, nodes: Array) -> Array:
-        """Seconds after `start` at which each draw first has its node count; inf where never."""
-        if self.paths is None:
-            return np.full(len(nodes), np.inf)
-        hit = self.paths >= nodes[:, None]
-        first = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1.0, np.inf) * self.step
-        first[nodes <= self.now] = 0.0
-        return np.asarray(first)
-
-    def at(self, seconds: float) -> Array | None:
-        """Drawn node counts at a time after `start`."""
-        if self.paths is None:
-            return None
-        return np.asarray(self.paths[:, min(round(seconds / self.step), self.paths.shape[1]) - 1])
-
-
-def grow(drivers: pl.DataFrame, settings: PlanSettings) -> Growth:
-    """Fit the growth of the node count; without enough history there are node counts, no dates."""
-    history = drivers.drop_nulls("nodes").sort("time")
-    if history.is_empty():
-        raise ModelError(
-            "the node count is not known: the export needs cilium_nodes_all_num, or series of all "
-            "agents with a label node; or give an inventory with nodes"
-        )
-    nodes, times = history["nodes"].to_numpy(), history["time"]
-    now, largest, start = float(nodes[-1]), float(nodes.max()), times[-1]
-    seconds = np.median(np.diff(times.dt.epoch("s").to_numpy())) if len(times) > 1 else _DAY
-    span = (times[-1] - times[0]).total_seconds() / _DAY
-    if span < MIN_HISTORY_DAYS:
-        note: str | None = (
-            f"history spans {span:.2g} days; dates need {MIN_HISTORY_DAYS:g} or more, so only "
-            "node counts are told"
-        )
-        return Growth(now, largest, start, float(seconds), None, note)
-    steps = int(np.ceil(LOOK_AHEAD * span * _DAY / seconds))
-    note = None
-    if settings.horizon_seconds > LOOK_AHEAD * span * _DAY:
-        note = (
-            f"horizon {settings.horizon} is longer than {LOOK_AHEAD:g} times the history; growth "
-            f"is told for {LOOK_AHEAD * span:.0f} days only"
-        )
-    model = NodeGrowth(draws=DRAWS, seed=settings.seed).fit(None, nodes)
-    return Growth(now, largest, start, float(seconds), model.paths(steps), note)
-
-
-def node_counts(growth: Growth, settings: PlanSettings) -> list[int]:
-    """Node counts to print: those asked for, else steps from now and where growth leads."""
-    now = round(growth.now)
-    if settings.nodes:
-        return sorted({now, *settings.nodes})
-    counts = {max(round(now * step), now) for step in _STEPS}
-    ahead = growth.at(settings.horizon_seconds)
-    if ahead is not None:
-        counts |= {max(int(np.quantile(ahead, q)), now) for q in (0.5, 0.95)}
-    return sorted(counts)
+# Points in time looked at ahead
+_TIMES: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,31 +36,44 @@ class _Scenario:
 
 
 def scenario_draws(
-    rows: pl.DataFrame, names: list[str], counts: Array, settings: PlanSettings
+    rows: pl.DataFrame,
+    names: list[str],
+    counts: Array,
+    settings: PlanSettings,
+    more: Mapping[str, Array] | None = None,
 ) -> _Scenario:
     """Draw the drivers at node counts from their relation to the node count in the history.
 
     A driver is a line in the node count where the count varied by 10 % or more over 8 or more
     points; else in proportion to it (constant density). Endpoints per node stay as they are.
+
+    Parameters
+    ----------
+    counts
+        Node counts, shape (m,), or one set for each draw, shape (DRAWS, m).
+    more
+        By driver, what comes on top of that at each of them, shape (DRAWS, m).
     """
     columns, basis = [], []
     nodes = rows["nodes"].to_numpy()
     picked = block_rows(len(rows), DRAWS, np.random.default_rng(settings.seed))
-    varied = len(rows) >= 8 and nodes.max() >= 1.1 * nodes.min()
+    varied, shape = has_varied(nodes), (DRAWS, counts.shape[-1])
     for name in names:
         values = rows[name].to_numpy()
         now = float(values[-1])
         if name in settings.fixed_drivers:
-            drawn, how = np.full((DRAWS, len(counts)), settings.fixed_drivers[name]), "set"
+            drawn, how = np.full(shape, settings.fixed_drivers[name]), "set"
         elif name == "nodes":
-            drawn, how = np.broadcast_to(counts, (DRAWS, len(counts))), "asked"
-        elif name == _PER_NODE:
-            drawn, how = np.full((DRAWS, len(counts)), now), "constant density"
+            drawn, how = np.broadcast_to(counts, shape), "asked"
+        elif name == PER_NODE:
+            drawn, how = np.full(shape, now), "constant density"
         elif varied:
             drawn, how = _line_draws(nodes, values, picked, counts), "line in nodes, fitted"
         else:
             share = counts / nodes[-1]
-            drawn, how = np.broadcast_to(now * share, (DRAWS, len(counts))), "in proportion"
+            drawn, how = np.broadcast_to(now * share, shape), "in proportion"
+        if more is not None and name in more and how != "set":
+            drawn = np.maximum(drawn + more[name], 0.0)
         columns.append(drawn)
         basis.append(how)
     return _Scenario(np.stack(columns, axis=2), tuple(basis))
@@ -147,7 +87,7 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
     residuals = values - values.mean() - best * centered
     slope = best + residuals[picked] @ centered / power
     # Anchored at the newest point: the history may hold steps that a line does not follow
-    return np.asarray(np.maximum(values[-1] + slope[:, None] * (counts[None, :] - nodes[-1]), 0.0))
+    return np.asarray(np.maximum(values[-1] + slope[:, None] * (counts - nodes[-1]), 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +95,7 @@ class Fitted:
     """One quantity, fitted: draws at all looked-at node counts, and the fit in words.
 
     `rows` is what it was fitted to (time, nodes, value, worst_node); `basis` says how each driver
-    was told.
+    was told. `dated` holds draws at `seconds` after the newest time, where growth is known.
     """
 
     limit: dict[str, Any]
@@ -164,6 +104,18 @@ class Fitted:
     draws: Array
     fit: dict[str, Any]
     basis: dict[str, str]
+    seconds: Array
+    dated: Array | None
+
+    def dates(self) -> Array:
+        """Seconds after the newest time at which each draw reaches the limit; inf where never."""
+        value = self.limit["limit"]
+        if value is None or self.dated is None:
+            return np.full(len(self.draws), np.inf)
+        values = np.concatenate([self.draws[:, :1], self.dated], axis=1)
+        over = values >= value
+        index = np.where(over.any(axis=1), over.argmax(axis=1), -1)
+        return _crossing(np.append(0.0, self.seconds), values, index, float(value))
 
     def runs_out(self) -> Array:
         """Node count at which each draw reaches the limit; inf where beyond the farthest."""
@@ -217,10 +169,30 @@ def fit_quantity(
     counts = _looked_at(growth, settings)
     scenario = scenario_draws(rows, names, counts, settings)
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
+    seconds, dated = _dated(model, rows, names, growth, settings)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
-    return Fitted(limit, seen, counts, draws, fit, basis)
+    return Fitted(limit, seen, counts, draws, fit, basis, seconds, dated)
+
+
+def _dated(
+    model: LinearDrivers,
+    rows: pl.DataFrame,
+    names: list[str],
+    growth: Growth,
+    settings: PlanSettings,
+) -> tuple[Array, Array | None]:
+    """Draw a quantity at times ahead: on drawn node counts, with drivers that grow beside them."""
+    if growth.paths is None:
+        return np.empty(0), None
+    steps = growth.paths.shape[1]
+    picked = np.unique(np.linspace(0, steps - 1, min(steps, _TIMES)).astype(int))
+    paths = growth.paths[:, picked]
+    more = {name: drawn[:, picked] for name, drawn in growth.more.items()}
+    drivers = scenario_draws(rows, names, paths, settings, more).draws
+    drawn = np.maximum(model.sample(drivers, reach=paths / growth.largest), 0.0)
+    return (picked + 1) * growth.step, drawn
 
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
@@ -355,7 +327,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
     """Give one row of table exhaustion (rank 0: plan.py ranks them)."""
     limit = fitted.limit
     runs_out = fitted.runs_out()
-    seconds = growth.dates(runs_out)
+    seconds = fitted.dates()
     asked = max(settings.nodes, default=0)
     within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
     probability = float(within.mean()) if growth.paths is not None or asked else None
@@ -411,27 +383,6 @@ def scenario_table(
         for i, name in enumerate(known)
     ]
     return check(pl.concat(frames), SCENARIO)
-
-
-def growth_table(drivers: pl.DataFrame, growth: Growth, settings: PlanSettings) -> pl.DataFrame:
-    """Give table growth: observed node counts, then quantiles of the drawn paths."""
-    past = drivers.drop_nulls("nodes").select("cluster", "time", observed="nodes")
-    if growth.paths is None:
-        return check(past.with_columns(_no_quantiles()), GROWTH)
-    steps = min(growth.paths.shape[1], round(settings.horizon_seconds / growth.step))
-    q = np.quantile(growth.paths[:, :steps], [0.05, 0.5, 0.95], axis=0)
-    ahead = pl.DataFrame(
-        {
-            "cluster": [past["cluster"][0]] * steps,
-            "time": [growth.start + timedelta(seconds=growth.step * (i + 1)) for i in range(steps)],
-            **dict(zip(("q05", "q50", "q95"), q, strict=True)),
-        }
-    ).with_columns(pl.col("time").cast(GROWTH.schema["time"]), observed=pl.lit(None, pl.Float64))
-    return check(pl.concat([past.with_columns(_no_quantiles()), ahead], how="diagonal"), GROWTH)
-
-
-def _no_quantiles() -> list[pl.Expr]:
-    return [pl.lit(None, pl.Float64).alias(name) for name in ("q05", "q50", "q95")]
 
 
 def rank(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -16,18 +16,16 @@ from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.forecast import (
     Fitted,
-    Growth,
     exhaustion_row,
     fit_quantity,
     fits_table,
     forecast_rows,
-    grow,
-    growth_table,
     history_rows,
     rank,
     scenario_table,
     worst_by_time,
 )
+from capacity.growth import Growth, grow, growth_table, laws_table
 from capacity.inventory import Inventory
 from capacity.limits import limits, node_memory
 from capacity.load import is_url, read, read_inventory
@@ -47,7 +45,7 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "history", "curves", "policy_growth", "doubts", "coverage", "sources",
+    "growth", "growth_laws", "history", "curves", "policy_growth", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -71,6 +69,7 @@ class Plan:
     limits: pl.DataFrame
     drivers: pl.DataFrame
     growth: pl.DataFrame
+    growth_laws: pl.DataFrame
     history: pl.DataFrame
     curves: pl.DataFrame
     policy_growth: pl.DataFrame
@@ -161,6 +160,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         limits=bounds,
         drivers=driven,
         growth=growth_table(driven, growth, settings),
+        growth_laws=laws_table(growth, cluster),
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
         policy_growth=policies.table,

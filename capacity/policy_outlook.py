@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from capacity.cilium.policy.growth import growth as policy_growth
-from capacity.forecast import Growth
+from capacity.growth import Growth
 from capacity.inventory import Inventory
 from capacity.settings import PlanSettings
 from capacity.tables import POLICY_GROWTH

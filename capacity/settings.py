@@ -7,8 +7,10 @@ them and the notebooks' parameter cells must equal them (tests hold both).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from capacity.errors import SettingsError
@@ -67,6 +69,12 @@ class PlanSettings:
         f"Drivers: {', '.join(DRIVER_NAMES)}.",
         metavar="DRIVER=VALUE",
     )
+    event: tuple[str, ...] = _field(
+        (),
+        "What you know will come, e.g. --event 2027-01-15:+200nodes (several allowed); any driver "
+        "of --set, + or -.",
+        metavar="DATE:±NUMBER DRIVER",
+    )  # fmt: skip
     risk: float = _field(
         0.01, "Chance of running short that you accept; targets hold the 1 - risk quantile.", "1"
     )
@@ -104,10 +112,54 @@ class PlanSettings:
         return parse_duration(self.horizon)
 
     @property
+    def events(self) -> tuple[Event, ...]:
+        """Known events, in the order of their dates."""
+        return tuple(sorted(map(parse_event, self.event), key=lambda event: event.date))
+
+    @property
     def fixed_drivers(self) -> dict[str, float]:
         """Drivers fixed by `set`, name to value."""
         pairs = (item.partition("=") for item in self.set)
         return {name.strip(): float(value) for name, _, value in pairs}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A step of a driver that the user knows of: when (UTC), how much, of what, as written."""
+
+    date: datetime
+    amount: float
+    driver: str
+    text: str
+
+
+_EVENT: Final = re.compile(r"(\S+?):([+-]\d+(?:\.\d+)?)\s*([a-z_]+)", re.ASCII)
+
+
+def parse_event(text: str) -> Event:
+    """Read an event such as ``2027-01-15:+200nodes``.
+
+    Raises
+    ------
+    SettingsError
+        If it is not DATE:±NUMBER DRIVER with a driver of DRIVER_NAMES.
+
+    Examples
+    --------
+    >>> parse_event("2027-01-15:+200nodes").amount
+    200.0
+    """
+    found = _EVENT.fullmatch(text.strip())
+    wanted = "wanted is DATE:±NUMBER DRIVER, e.g. 2027-01-15:+200nodes"
+    if found is None:
+        raise SettingsError(f"event: {text!r} is not an event; {wanted}")
+    try:
+        day = datetime.strptime(found[1], "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise SettingsError(f"event: {found[1]!r} in {text!r} is no date; {wanted}") from None
+    if found[3] not in DRIVER_NAMES:
+        raise SettingsError(f"event: {found[3]!r} in {text!r} is not a driver of {DRIVER_NAMES}")
+    return Event(day, float(found[2]), found[3], text)
 
 
 def _faults(settings: PlanSettings) -> list[str]:
@@ -137,6 +189,11 @@ def _faults(settings: PlanSettings) -> list[str]:
             out.append(f"memory: {settings.memory!r} is not more than 0")
     except SettingsError as error:
         out.append(str(error))
+    for item in settings.event:
+        try:
+            parse_event(item)
+        except SettingsError as error:
+            out.append(str(error))
     for item in settings.set:
         name, equals, value = item.partition("=")
         if not equals or name.strip() not in DRIVER_NAMES:

@@ -470,6 +470,21 @@ GROWTH: Final = Table(
         Column("q95", pl.Float64, "1", "nodes", nullable=True),
     ),
 )
+GROWTH_LAWS: Final = Table(
+    "growth_laws",
+    "one law of growth of one driver: how it did on the driver's own past",
+    (
+        Column("cluster", pl.String),
+        Column(
+            "driver", pl.String, "", "nodes; others as they would have been at the present nodes"
+        ),
+        Column("law", pl.String, "", "function of capacity/models/trends.py"),
+        Column("share", pl.Float64, "1", "of the drawn paths that follow this law"),
+        Column(
+            "error", pl.Float64, "1", "median absolute error from rolling origins, share of truth"
+        ),
+    ),
+)
 MAPS: Final = Table(
     "maps",
     "one kind of BPF map on a node: its size and what it costs the kernel",
@@ -675,6 +690,6 @@ TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, NAMESPACES, IDENTITIES,
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
-    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH,
+    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
     FORECAST, EXHAUSTION, RECOMMENDATION, RIGHTSIZING, POLICY_GROWTH, DOUBTS, COVERAGE,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from capacity import forecast
 from capacity.errors import ModelError
-from capacity.forecast import Growth
+from capacity.growth import Growth, grow, growth_table
 from capacity.recommend import planned_nodes
 from capacity.settings import PlanSettings
 from capacity.tables import DRIVERS, EXHAUSTION, FORECAST, GROWTH, SCENARIO, check
@@ -53,13 +53,13 @@ def entries(table: pl.DataFrame, seed: int = 1, spread: float = 50.0) -> pl.Data
 
 
 def fitted(table: pl.DataFrame, settings: PlanSettings, **limit: Any) -> forecast.Fitted:
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     return forecast.fit_quantity(LIMIT | limit, entries(table), table, growth, settings)
 
 
 def test_the_node_count_at_which_a_law_meets_its_limit_is_found() -> None:
     settings, table = PlanSettings("x"), drivers()
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     row = forecast.exhaustion_row(fitted(table, settings), growth, settings)
     assert row["nodes_median"] == pytest.approx(60_000 / 35, rel=0.02)
     assert row["nodes_early"] <= row["nodes_median"]
@@ -75,7 +75,7 @@ def test_intervals_of_the_exhaustion_hold_the_truth_at_their_level() -> None:
     inside = []
     for seed in range(25):
         table = drivers(days=60, seed=seed)
-        growth = forecast.grow(table, settings)
+        growth = grow(table, settings)
         model = forecast.fit_quantity(LIMIT, entries(table, seed + 99), table, growth, settings)
         low, high = np.quantile(model.runs_out(), [0.05, 0.95])
         inside.append(low <= true <= high)
@@ -87,7 +87,7 @@ def test_less_risk_means_an_earlier_node_count() -> None:
     early = []
     for risk in (0.01, 0.1, 0.5):
         settings = PlanSettings("x", risk=risk)
-        growth = forecast.grow(table, settings)
+        growth = grow(table, settings)
         early.append(
             forecast.exhaustion_row(fitted(table, settings), growth, settings)["nodes_early"]
         )
@@ -108,7 +108,7 @@ _TABLE = drivers(days=20)
 
 def test_what_is_full_now_runs_out_at_the_present_node_count() -> None:
     settings, table = PlanSettings("x"), drivers()
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     row = forecast.exhaustion_row(fitted(table, settings, limit=10.0), growth, settings)
     assert row["nodes_early"] == growth.now
     assert row["date_early"] == table["time"][-1]
@@ -117,7 +117,7 @@ def test_what_is_full_now_runs_out_at_the_present_node_count() -> None:
 
 def test_an_unknown_limit_is_unknown_and_not_fine() -> None:
     settings, table = PlanSettings("x"), drivers()
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     row = forecast.exhaustion_row(fitted(table, settings, limit=None), growth, settings)
     assert row["status"] == "unknown"
     assert row["nodes_early"] is None
@@ -126,30 +126,30 @@ def test_an_unknown_limit_is_unknown_and_not_fine() -> None:
 
 def test_a_short_history_gives_node_counts_but_no_dates() -> None:
     settings, table = PlanSettings("x"), drivers(days=10)
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     assert growth.paths is None
     assert "only node counts" in str(growth.note)
     row = forecast.exhaustion_row(fitted(table, settings), growth, settings)
     assert row["nodes_median"] is not None
     assert row["date_median"] is None
-    assert check(forecast.growth_table(table, growth, settings), GROWTH)["q50"].is_null().all()
+    assert check(growth_table(table, growth, settings), GROWTH)["q50"].is_null().all()
 
 
 def test_too_few_points_are_refused_with_how_many_there_are() -> None:
     settings, table = PlanSettings("x"), drivers(days=3)
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     with pytest.raises(ModelError, match="3 points in time"):
         forecast.fit_quantity(LIMIT, entries(table), table, growth, settings)
 
 
 def test_an_unknown_node_count_says_what_is_missing() -> None:
     with pytest.raises(ModelError, match="cilium_nodes_all_num"):
-        forecast.grow(drivers(nodes=[None] * 90), PlanSettings("x"))
+        grow(drivers(nodes=[None] * 90), PlanSettings("x"))
 
 
 def test_forecasts_widen_and_say_how_far_out_they_are() -> None:
     settings, table = PlanSettings("x", nodes=(1000, 2000, 4000)), drivers()
-    growth = forecast.grow(table, settings)
+    growth = grow(table, settings)
     rows = forecast.forecast_rows(fitted(table, settings), growth, settings)
     check(rows, FORECAST)
     assert rows["nodes"].to_list() == [round(growth.now), 1000, 2000, 4000]
@@ -163,7 +163,7 @@ def test_forecasts_widen_and_say_how_far_out_they_are() -> None:
 def test_scenario_keeps_density_where_the_history_cannot_tell() -> None:
     settings = PlanSettings("x", nodes=(1400,))
     flat = drivers(per_day=0.0, services=np.full(90, 100.0), endpoints_per_node=np.full(90, 32.0))
-    growth = forecast.grow(flat, settings)
+    growth = grow(flat, settings)
     told = check(forecast.scenario_table(flat, growth, settings, "c"), SCENARIO)
     at = {r["driver"]: r for r in told.filter(pl.col("nodes") == 1400).iter_rows(named=True)}
     assert at["services"]["value"] == pytest.approx(100 * 1400 / flat["nodes"][-1])
@@ -172,8 +172,47 @@ def test_scenario_keeps_density_where_the_history_cannot_tell() -> None:
 
 
 def test_planned_nodes_are_those_asked_for_then_growth_then_a_factor() -> None:
-    growing = forecast.grow(drivers(), PlanSettings("x"))
+    growing = grow(drivers(), PlanSettings("x"))
     assert planned_nodes(growing, PlanSettings("x", nodes=(5, 1200))).nodes == 1200
     assert planned_nodes(growing, PlanSettings("x")).nodes > growing.now + 180 * 2
     young = Growth(100.0, 100.0, BEGIN, 60.0, None, None)
     assert planned_nodes(young, PlanSettings("x")).nodes == 150
+
+
+def test_a_known_event_moves_the_nodes_and_what_follows_them_from_its_day_on() -> None:
+    table = drivers()
+    plain = grow(table, PlanSettings("x"))
+    told = grow(table, PlanSettings("x", event=("2026-04-30:+200nodes",)))
+    assert plain.paths is not None
+    assert told.paths is not None
+    gain = np.median(told.paths - plain.paths, axis=0)
+    # The history ends on 2026-03-31: 30 days until the event
+    assert gain[28] == 0
+    assert gain[29] == 200
+    rows = [fitted(table, PlanSettings("x", event=e)) for e in ((), ("2026-04-30:+200nodes",))]
+    early, late = (np.median(row.dates()) for row in reversed(rows))
+    assert early < late - 30 * 86_400
+
+
+def test_events_of_the_past_or_far_away_are_told_and_left_out() -> None:
+    event = ("2026-02-01:+900nodes", "2031-01-01:+900nodes")
+    growth = grow(drivers(), PlanSettings("x", event=event))
+    assert "event 2026-02-01:+900nodes is not after the history" in str(growth.note)
+    assert "event 2031-01-01:+900nodes lies beyond" in str(growth.note)
+
+
+def test_a_cluster_that_gets_denser_runs_out_though_its_nodes_stay() -> None:
+    flat = drivers(per_day=0.0)
+    denser = flat.with_columns(endpoints=pl.col("endpoints") * (1 + 0.01 * pl.int_range(pl.len())))
+    dates = [np.median(fitted(t, PlanSettings("x")).dates()) for t in (flat, denser)]
+    assert dates[0] == np.inf
+    # Endpoints gain 224 a day from 42,336; 2,100 entries are of the nodes
+    assert dates[1] / 86_400 == pytest.approx((60_000 - 2_100 - 42_336) / 224, rel=0.3)
+
+
+def test_a_step_change_of_the_history_is_told_with_its_day() -> None:
+    table = drivers(per_day=0.5)
+    jump = pl.when(pl.int_range(pl.len()) >= 40).then(200.0).otherwise(0.0)
+    note = grow(table.with_columns(nodes=pl.col("nodes") + jump), PlanSettings("x")).note
+    assert "nodes changed in steps: +" in str(note)
+    assert "about 2026-02-10" in str(note)

@@ -45,3 +45,20 @@ def test_fixed_drivers_are_numbers_by_name() -> None:
 
 def test_the_drivers_that_can_be_set_are_the_columns_of_the_table() -> None:
     assert list(DRIVER_NAMES) == [n for n in DRIVERS.schema if n not in ("time", "cluster")]
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["", "200nodes", "2027-01-15:200nodes", "2027-01-15:+200", "2027-02-30:+1nodes",
+     "2027-01-15:+1pods", "soon:+1nodes", "2027-01-15:+nannodes"],
+)  # fmt: skip
+def test_an_event_that_cannot_be_read_is_refused(item: str) -> None:
+    with pytest.raises(SettingsError, match="event: "):
+        PlanSettings(event=(item,))
+
+
+def test_events_come_in_the_order_of_their_dates() -> None:
+    events = PlanSettings(event=("2027-03-01:-2.5services", "2027-01-15:+200 nodes")).events
+    assert [(e.date.month, e.amount, e.driver) for e in events] == [
+        (1, 200.0, "nodes"), (3, -2.5, "services"),
+    ]  # fmt: skip

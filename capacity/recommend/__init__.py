@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.forecast import Fitted, Growth
+from capacity.forecast import Fitted
+from capacity.growth import Growth
 from capacity.recommend.cost import side_effects, totals
 from capacity.recommend.present import Present, present
 from capacity.recommend.rows import Planned, Question, rows_of
