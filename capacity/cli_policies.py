@@ -53,9 +53,10 @@ def entries(sources: tuple[str, ...], cilium: str | None, output: str) -> None:
 @_VERSION
 @_OUTPUT
 def explain(sources: tuple[str, ...], endpoint: str, cilium: str | None, output: str) -> None:
-    r"""Tell which policies make how many entries of one endpoint's policy map.
+    r"""Tell which rules of which policies make how many entries of one endpoint's policy map.
 
-    `alone`: entries that vanish with the policy. An empty policy is Cilium itself.
+    `rule`: its place, as ingress[2]; `alone`: entries that no other rule makes. An empty policy
+    is Cilium itself.
 
     \b
     Examples:
@@ -63,17 +64,131 @@ def explain(sources: tuple[str, ...], endpoint: str, cilium: str | None, output:
       capacity policies explain dump/ policies/ reserved:host --cilium 1.16 -o json
     """
     from capacity import printing
-    from capacity.cilium.policy import contributions
+    from capacity.cilium.policy import rule_contributions
     from capacity.errors import SettingsError
 
     inventory = _inventory(sources)
-    made = contributions(inventory, version=_version(cilium), options={"endpoints": endpoint})
+    only = {"endpoints": endpoint}
+    made = rule_contributions(inventory, version=_version(cilium), options=only)
     if made.is_empty():
         listed = inventory.endpoints.select("namespace", "pod").head(3).rows()
         known = ", ".join(f"{namespace}/{pod}" for namespace, pod in listed)
         raise SettingsError(f"{endpoint}: no entries of such an endpoint; known are {known}, …")
-    heaviest = made.sort("entries", "policy", descending=[True, False])
-    printing.show(heaviest, output)  # type: ignore[arg-type]
+    order = ["entries", "policy", "rule"]
+    printing.show(made.sort(order, descending=[True, False, False]), output)  # type: ignore[arg-type]
+
+
+@policies.command("heaviest")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Rules to list.")
+@_VERSION
+@_OUTPUT
+def heaviest(sources: tuple[str, ...], top: int, cilium: str | None, output: str) -> None:
+    r"""List the rules that fill policy maps most, over the whole cluster.
+
+    \b
+    Examples:
+      capacity policies heaviest dump/ policies/ --cilium 1.17
+      capacity policies heaviest dump/ --top 50 -o csv > rules.csv
+    """
+    from capacity import printing
+    from capacity.cilium.policy import heaviest as heaviest_rules
+
+    table = heaviest_rules(_inventory(sources), version=_version(cilium), top=top)
+    printing.show(table, output)  # type: ignore[arg-type]
+
+
+@policies.command("cheaper")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True,
+              help="Policies to rewrite, those of the heaviest rules first.")  # fmt: skip
+@click.option("--out", metavar="FILE", help="Write the rewritten policies whose reach is the same.")
+@_VERSION
+@_OUTPUT
+def cheaper(
+    sources: tuple[str, ...], top: int, out: str | None, cilium: str | None, output: str
+) -> None:
+    r"""Look for ways to write the heaviest policies with fewer entries, and prove each.
+
+    Every way is resolved for the whole cluster: merged ports and CIDRs, rules that others cover,
+    denied excepts; `reach` tells whether it lets the same through. `wider` ways let through more
+    (`gained`): a matter to decide, not an equivalent.
+
+    \b
+    Examples:
+      capacity policies cheaper dump/ policies/ --cilium 1.16
+      capacity policies cheaper dump/ --top 3 --out cheaper.yaml -o json
+    """
+    from pathlib import Path
+
+    from capacity import printing
+    from capacity.cilium.policy import ready
+    from capacity.cilium.policy.cheaper import as_yaml
+    from capacity.cilium.policy.cheaper import cheaper as cheaper_policies
+
+    found = cheaper_policies(ready(_inventory(sources), version=_version(cilium)), top=top)
+    if out is not None:
+        Path(out).write_text(as_yaml(found.policies), encoding="utf-8")
+        click.echo(f"{len(found.policies):,} rewritten policies in {out}", err=True)
+    printing.show(found.table, output)  # type: ignore[arg-type]
+
+
+@policies.command("identities")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--labels",
+    metavar="FILTER",
+    help="The agent's option labels, where not that of SOURCE: 'k8s:!job-name k8s:app'.",
+)
+@click.option(
+    "--cluster-id",
+    type=click.IntRange(0, 511),
+    default=None,
+    help="ID of the cluster in its mesh; cluster-id of SOURCE, or 0, if left out.",
+)
+@click.option(
+    "--mesh",
+    type=click.Choice(["255", "511"]),
+    default=None,
+    help="max-connected-clusters, where not that of SOURCE.",
+)
+@click.option("--fail-at", type=float, default=0.9, show_default=True,
+              help="Share of the limit at which the command fails.")  # fmt: skip
+@_VERSION
+@_OUTPUT
+def identities(
+    sources: tuple[str, ...],
+    labels: str | None,
+    cluster_id: int | None,
+    mesh: str | None,
+    fail_at: float,
+    cilium: str | None,
+    output: str,
+) -> None:
+    r"""Tell how many identities the pods need, how many fit, and what each label costs.
+
+    `saved`: identities that dropping the label merges; `policies`: those that select by it, and
+    would select other pods then; `pattern`: what drops it in the agent's option labels.
+
+    \b
+    Examples:
+      capacity policies identities dump/ --cilium 1.17
+      capacity policies identities dump/ policies/ --labels 'k8s:!job-name' --mesh 511 -o json
+    """
+    from capacity import printing
+    from capacity.cilium.identities import usage
+
+    options = {"labels": labels, "cluster-id": cluster_id, "max-connected-clusters": mesh}
+    given = {key: value for key, value in options.items() if value is not None}
+    told = usage(_inventory(sources), version=_version(cilium), options=given)
+    click.echo(told.headline, err=True)
+    if output == "json":
+        parts = {"identities": told.identities, "limit": told.limit}
+        printing.print_json({**parts, "labels": told.labels.to_dicts()})
+    else:
+        printing.show(told.labels, output)  # type: ignore[arg-type]
+    if told.identities >= fail_at * told.limit:
+        sys.exit(SHORT)
 
 
 @click.command("check")

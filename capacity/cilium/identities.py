@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
@@ -193,6 +194,67 @@ def savings(inventory: Inventory, *, version: str, options: Options | None = Non
         )  # fmt: skip
     frame = pl.DataFrame(rows, schema=SAVINGS.schema, orient="row")
     return frame.sort(["saved", "label"], descending=[True, False])
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Identities that pods need [1], how many fit [1], and table identity_savings."""
+
+    identities: int
+    limit: int
+    labels: pl.DataFrame
+
+    @property
+    def headline(self) -> str:
+        """One sentence."""
+        share = self.identities / self.limit
+        text = f"pods need {self.identities:,} of {self.limit:,} identities ({share:.1%})"
+        if not self.labels.is_empty():
+            best = self.labels.row(0, named=True)
+            used = len(best["policies"])
+            text += f"; without label {best['label']} {best['saved']:,} fewer"
+            text += f", and {used:,} policies select by it" if used else ", and no policy uses it"
+        return f"{text}."
+
+
+def usage(inventory: Inventory, *, version: str, options: Options | None = None) -> Usage:
+    """Tell how many identities the pods of a cluster need, how many fit, and what labels cost.
+
+    Parameters
+    ----------
+    inventory, version, options
+        As for `listed`; ``cluster-id`` and ``max-connected-clusters`` choose the limit.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version, or it has no such mesh.
+    SettingsError
+        If an option has a value that the agent does not take.
+
+    Examples
+    --------
+    >>> usage(Inventory(), version="1.17").headline
+    'pods need 0 of 65,280 identities (0.0%).'
+    """
+    own = {name: _number(inventory, options, name, default)
+           for name, default in (("cluster-id", 0), ("max-connected-clusters", 255))}  # fmt: skip
+    most = limit(
+        version=version,
+        cluster_id=own["cluster-id"],
+        max_connected_clusters=own["max-connected-clusters"],
+    )
+    _, identities = cluster_identities(cluster_state(inventory, options))
+    count = len(identities)
+    return Usage(count, most, savings(inventory, version=version, options=options))
+
+
+def _number(inventory: Inventory, options: Options | None, name: str, default: int) -> int:
+    given = (options or {}).get(name, inventory.option(name))
+    try:
+        return default if given is None else int(given)
+    except ValueError:
+        raise SettingsError(f"{name}: {given!r}; wanted a number") from None
 
 
 def _users(rules: Iterable[Rule]) -> dict[str, set[str]]:

@@ -349,12 +349,16 @@ def _placed(kind: str, rows: Sequence[Row], origin: str, node: str | None) -> Se
 
 def _with_others(told: pl.DataFrame, others: Sequence[Row]) -> pl.DataFrame:
     """Add backends of services of which Kubernetes objects tell none."""
+    if not others:
+        return told
     more = _frame(others, BACKENDS).join(told, on=["namespace", "service"], how="anti")
     return pl.concat([told, more]).sort(_KEYS[BACKENDS])
 
 
 def _frame(rows: Sequence[Row], table: Table) -> pl.DataFrame:
     """Make a table of rows; of equal keys the last row counts."""
+    if not rows:
+        return table.empty()
     frame = pl.DataFrame(rows, schema=table.schema, orient="row")
     keys = _KEYS[table]
     return check(frame.unique(keys, keep="last", maintain_order=True).sort(keys), table)
@@ -395,6 +399,8 @@ def _endpoints(
     pods = _frame(rows.get("Pod", ()), ENDPOINTS)
     sliced = _sliced(rows.get("CiliumEndpointSlice", ()), identities)
     listed = [*sliced, *rows.get("CiliumEndpoint", ())]
+    if not listed and not rows.get("cilium-dbg endpoint"):
+        return pods
     others = _frame(listed, ENDPOINTS).join(pods, on=["namespace", "pod"], how="anti")
     named = nodes.select("node", "addresses").explode("addresses").drop_nulls()
     homes = named.unique("addresses", keep="first", maintain_order=True)
@@ -437,6 +443,8 @@ def _origin(path: Path) -> str:
 
 def _bpf_maps(rows: Sequence[Row]) -> pl.DataFrame:
     """Give table bpf_maps; a map that is in a list of pins too has its whole name."""
+    if not rows:
+        return BPF_MAPS.empty()
     schema = pl.Schema({"origin": pl.String(), "id": pl.Int64(), "is_whole": pl.Boolean()})
     schema |= BPF_MAPS.schema
     frame = pl.DataFrame(rows, schema=schema, orient="row")

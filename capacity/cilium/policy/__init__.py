@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import polars as pl
 
-from capacity.cilium.policy import rows
+from capacity.cilium.policy import explain, rows
 from capacity.cilium.policy.adapter import Options, cluster_state, with_policies
 from capacity.cilium.policy.engine import Cluster, prepare
 from capacity.cilium.policy.versions import chosen
 from capacity.inventory import Inventory
 
-__all__ = ["conflicts", "contributions", "count", "ready", "recount", "resolve", "statuses"]
+__all__ = [
+    "conflicts",
+    "contributions",
+    "count",
+    "heaviest",
+    "ready",
+    "recount",
+    "resolve",
+    "rule_contributions",
+    "statuses",
+]
 
 
 def ready(inventory: Inventory, *, version: str, options: Options | None = None) -> Cluster:
@@ -172,7 +182,59 @@ def contributions(
     SettingsError
         If an option has a value that the agent does not take.
     """
-    return rows.contributions(ready(inventory, version=version, options=options))
+    return explain.contributions(ready(inventory, version=version, options=options))
+
+
+def rule_contributions(
+    inventory: Inventory, *, version: str, options: Options | None = None
+) -> pl.DataFrame:
+    """Count what each rule of each policy makes at each endpoint.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        Table rule_contributions: endpoint, direction, policy, rule, entries, alone.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    return explain.rule_contributions(ready(inventory, version=version, options=options))
+
+
+def heaviest(
+    inventory: Inventory, *, version: str, options: Options | None = None, top: int = 10
+) -> pl.DataFrame:
+    """List the rules that fill policy maps most, over the whole cluster.
+
+    Parameters
+    ----------
+    inventory, version, options
+        See `ready`.
+    top
+        Rules to list.
+
+    Returns
+    -------
+    DataFrame
+        Table heaviest_rules, the rule that makes most entries in one map first.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option has a value that the agent does not take.
+    """
+    return explain.heaviest(ready(inventory, version=version, options=options), top=top)
 
 
 def statuses(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:

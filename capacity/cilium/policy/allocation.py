@@ -89,14 +89,14 @@ def cluster_identities(state: ClusterState) -> tuple[dict[str, int], list[Identi
     )
 
 
-def local_identities(
+def address_labels(
     state: ClusterState,
     prefixes: Iterable[Prefix],
     names: Iterable[NameSelector],
     *,
     is_labeled: bool = False,
-) -> list[Identity]:
-    """Identities that a node allocates for CIDRs of rules and for addresses of DNS names.
+) -> dict[Prefix, tuple[str, ...]]:
+    """Labels of the identities of CIDRs of rules and of addresses of DNS names.
 
     With `is_labeled` prefixes have the labels of their CIDR groups and of all prefixes around them,
     of which only the narrowest CIDR; prefixes with equal labels share an identity.
@@ -128,9 +128,13 @@ def local_identities(
         for prefix, found in _group_labels(state).items():
             labels.setdefault(prefix, set()).update(found, {_world(prefix, is_dual=is_dual)})
         labels = {prefix: _with_parents(prefix, labels) for prefix in labels}
-    sets = {_resolved(prefix, own, is_dual=is_dual) for prefix, own in labels.items()}
+    return {prefix: _resolved(prefix, own, is_dual=is_dual) for prefix, own in labels.items()}
+
+
+def local_identities(cache: Mapping[Prefix, tuple[str, ...]]) -> list[Identity]:
+    """Identities that a node allocates for what `address_labels` gives."""
     known = set(RESERVED_IDENTITIES.values())
-    ordered = sorted((one for one in sets if one not in known), key=",".join)
+    ordered = sorted({*cache.values()} - known, key=",".join)
     return [Identity(_FIRST_LOCAL_ID + n, one) for n, one in enumerate(ordered, 1)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from capacity.cilium.policy import cidrs, selectors
@@ -70,17 +70,26 @@ def read(policy: PolicyObject, state: ClusterState, semantics: Semantics) -> tup
         _group_refs(spec, has_selectors=has_selectors) for spec in policy.specs
     )
     rules = []
-    for n, spec in enumerate(policy.specs):
-        where = "specs" if n < len(policy.is_plural) and policy.is_plural[n] else "spec"
+    for n, (where, place) in enumerate(_places(policy)):
+        spec = policy.specs[n]
         decoded = _decoded(spec)
         try:
             translated = _translated(
                 decoded, state, are_groups=are_groups, has_selectors=has_selectors
             )
-            rules.append(_rule(policy, translated, state.options, semantics))
+            rules.append(_rule(policy, translated, state.options, semantics, place))
         except Refused as refused:
             raise Refused(f"Invalid {kind} {where}: {refused}") from None
     return tuple(rules)
+
+
+def _places(policy: PolicyObject) -> Iterator[tuple[str, str]]:
+    """Give the field that each spec of a policy is in, and how places in it begin."""
+    plural = 0
+    for n in range(len(policy.specs)):
+        is_plural = n < len(policy.is_plural) and policy.is_plural[n]
+        yield ("specs", f"specs[{plural}].") if is_plural else ("spec", "")
+        plural += is_plural
 
 
 def _decoded(spec: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -175,7 +184,11 @@ def _check_groups(told: Any) -> Selector:
 
 
 def _rule(
-    policy: PolicyObject, spec: Mapping[str, Any], options: AgentOptions, semantics: Semantics
+    policy: PolicyObject,
+    spec: Mapping[str, Any],
+    options: AgentOptions,
+    semantics: Semantics,
+    place: str,
 ) -> Rule:
     subject, node = spec.get("endpointSelector"), spec.get("nodeSelector")
     if subject is None and node is None:
@@ -186,7 +199,8 @@ def _rule(
     selector = selectors.parse(node if subject is None else subject)  # type: ignore[arg-type]
     check_selector(selector)
     reader = _Reader(policy.namespace, selector, is_node, options, semantics)
-    directions = {name: [reader.traffic(one, name) for one in spec.get(name) or []]
+    directions = {name: [reader.traffic(one, name, f"{place}{name}[{n}]")
+                         for n, one in enumerate(spec.get(name) or [])]
                   for name in ("ingress", "egress", "ingressDeny", "egressDeny")}  # fmt: skip
     if is_node and policy.namespace:
         raise Refused("rule cannot have NodeSelector")
@@ -224,7 +238,7 @@ class _Reader:
         self.is_labeled = semantics.labels_prefixes
         self.is_init = f"{RESERVED}.init" in set(subject.keys())
 
-    def traffic(self, told: Mapping[str, Any], direction: str) -> Traffic:
+    def traffic(self, told: Mapping[str, Any], direction: str, place: str) -> Traffic:
         """Read one rule of one direction; denials are taken unchecked, as the agent does."""
         is_deny, is_ingress = direction.endswith("Deny"), direction.startswith("in")
         word = "from" if is_ingress else "to"
@@ -257,6 +271,7 @@ class _Reader:
             tuple(icmp_rule(one) for one in _list(told, "icmps")),
             None if is_deny else (told.get("authentication") or {}).get("mode"),
             tuple(prefixes),
+            place,
         )
 
     def _peers(

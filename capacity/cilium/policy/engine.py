@@ -8,9 +8,10 @@ from itertools import zip_longest
 from typing import Final
 
 from capacity.cilium.policy import auth
-from capacity.cilium.policy.allocation import HOST_ID, Identity, local_identities
+from capacity.cilium.policy.allocation import HOST_ID, Identity, address_labels, local_identities
 from capacity.cilium.policy.filters import ANY_NAMESPACE, Filter, Peer, filters_of
 from capacity.cilium.policy.groups import Endpoint, Group, Population, groups_of, population
+from capacity.cilium.policy.labels import Prefix
 from capacity.cilium.policy.mapstate import (
     ANYONE,
     EVERY_PORT,
@@ -85,14 +86,8 @@ def prepare(state: ClusterState, semantics: Semantics, before: Cluster | None = 
     rules = [rule for status in statuses for rule in status.rules]
     people = population(state) if before is None else before.population
     groups = groups_of(state, rules, people)
-    names = _names(state, rules, groups)
-    prefixes = [
-        prefix
-        for rule in rules
-        for traffic in (*rule.ingress, *rule.egress)
-        for prefix in traffic.prefixes
-    ]
-    local = local_identities(state, prefixes, names, is_labeled=semantics.labels_prefixes)
+    labels = _address_labels(state, semantics, rules, groups)
+    local = local_identities(labels)
     known: Mapping[tuple[object, ...], Direction] = {}
     if before is None:
         made = extended(people.universe, local)
@@ -105,6 +100,27 @@ def prepare(state: ClusterState, semantics: Semantics, before: Cluster | None = 
         state, semantics, statuses, rules, people, groups, local, made,
         1 << made.bit_of[HOST_ID], known=known,
     )  # fmt: skip
+
+
+def _address_labels(
+    state: ClusterState, semantics: Semantics, rules: Sequence[Rule], groups: Iterable[Group]
+) -> dict[Prefix, tuple[str, ...]]:
+    prefixes = [
+        prefix
+        for rule in rules
+        for traffic in (*rule.ingress, *rule.egress)
+        for prefix in traffic.prefixes
+    ]
+    return address_labels(
+        state, prefixes, _names(rules, groups), is_labeled=semantics.labels_prefixes
+    )
+
+
+def ipcache(cluster: Cluster) -> dict[Prefix, int]:
+    """Give the bit of the identity of each prefix that rules or DNS names tell."""
+    bits = {one.labels: bit for bit, one in enumerate(cluster.universe.identities, 1)}
+    labels = _address_labels(cluster.state, cluster.semantics, cluster.rules, cluster.groups)
+    return {prefix: bits[own] for prefix, own in labels.items()}
 
 
 def _placed(old: Universe, population: Population, local: list[Identity]) -> list[Identity]:
@@ -143,9 +159,7 @@ def _still_known(
     }
 
 
-def _names(
-    state: ClusterState, rules: Sequence[Rule], groups: Mapping[Group, object]
-) -> list[NameSelector]:
+def _names(rules: Sequence[Rule], groups: Iterable[Group]) -> list[NameSelector]:
     """DNS selectors in use: of rules that select a resolved endpoint."""
     used = {n for group in groups for n in group.rules}
     found = (name for n in sorted(used) for traffic in rules[n].egress for name in traffic.names)

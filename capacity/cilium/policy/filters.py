@@ -9,6 +9,7 @@ from typing import Any, Final
 from capacity.cilium.policy.checks import Refused, is_l7_empty, port_number
 from capacity.cilium.policy.rules import (
     PROTOCOLS,
+    Origin,
     Port,
     PortRule,
     Rule,
@@ -64,7 +65,7 @@ class Filter:
     protocol: int
     parser: str = ""
     peers: dict[Peer, Treatment | None] = field(default_factory=dict)
-    origins: dict[Peer, set[str]] = field(default_factory=dict)
+    origins: dict[Peer, set[Origin]] = field(default_factory=dict)
 
     @property
     def has_wildcard(self) -> bool:
@@ -184,10 +185,11 @@ def filters_of(
             peers = selectors_of(traffic, needs[traffic.is_deny])
             if peers is None:
                 continue
+            origin = Origin(rule.policy, traffic.place)
             for one in _filters(traffic, peers):
                 if is_ingress and hosts is not None:
                     _allow_host(one, hosts)
-                one.origins = {peer: {rule.policy} for peer in one.peers}
+                one.origins = {peer: {origin} for peer in one.peers}
                 key = (one.port.name or str(one.port.number), one.port.end, one.protocol)
                 found[key] = _merged(found[key], one) if key in found else one
     return found

@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from capacity import facts
-from capacity.cilium.policy import rows
+from capacity.cilium.policy import explain, rows
 from capacity.cilium.policy.adapter import ENDPOINTS_OPTION, Options, cluster_state
 from capacity.cilium.policy.engine import Cluster, prepare
 from capacity.cilium.policy.security_labels import told, untold
@@ -141,7 +141,7 @@ def growing_policies(
         If an option has a value that the agent does not take.
     """
     chosen = {**(options or {}), ENDPOINTS_OPTION: ",".join(endpoints)}
-    now, then = (rows.contributions(one) for one in _both(inventory, version, chosen, names))
+    now, then = (explain.contributions(one) for one in _both(inventory, version, chosen, names))
     keys = ["endpoint", "direction", "policy"]
     entries, more = pl.col("entries"), pl.col("entries_right")
     return (

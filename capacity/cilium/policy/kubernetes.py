@@ -67,12 +67,13 @@ def _direction(
     block: Callable[[Mapping[str, Any]], tuple[list[Selector], list[Prefix]]],
 ) -> list[Traffic]:
     found = []
-    for rule in rules:
+    for n, rule in enumerate(rules):
         rule = rule or {}
+        place = f"{'ingress' if word == 'from' else 'egress'}[{n}]"
         ports = tuple(_ports(one, is_ingress=word == "from") for one in rule.get("ports") or [])
         peers = rule.get(word) or []
         if not peers:
-            found.append(Traffic(peers=(WILDCARD,), ports=ports))
+            found.append(Traffic(peers=(WILDCARD,), ports=ports, place=place))
         for peer in peers:
             selector = _peer(peer, namespace)
             others, prefixes = block(peer["ipBlock"]) if peer.get("ipBlock") else ([], [])
@@ -82,6 +83,7 @@ def _direction(
                     others=tuple(others),
                     ports=ports,
                     prefixes=tuple(prefixes),
+                    place=place,
                 )
             )
     return found

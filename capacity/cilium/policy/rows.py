@@ -13,7 +13,7 @@ from capacity.cilium.policy.engine import Cluster, Direction, direction_of
 from capacity.cilium.policy.filters import Filter
 from capacity.cilium.policy.groups import Group
 from capacity.cilium.policy.mapstate import ANYONE, Key, MapState
-from capacity.cilium.policy.rules import PROTOCOL_NAMES
+from capacity.cilium.policy.rules import PROTOCOL_NAMES, Origin
 from capacity.cilium.policy.universe import bits_of
 from capacity.tables import Column, Table
 
@@ -50,41 +50,36 @@ COUNTS: Final = Table(
         Column("total", pl.Int64, "entry", "allow + deny + redirect", nullable=True),
     ),
 )
-CONTRIBUTIONS: Final = Table(
-    "policy_contributions",
-    "what one policy makes in one direction of the policy map of one endpoint",
-    (
-        Column("endpoint", pl.String),
-        Column("direction", pl.String),
-        Column("policy", pl.String, "", "kind/namespace/name; empty for Cilium's own entries"),
-        Column("entries", pl.Int64, "entry", "entries that it makes, alone or with others"),
-        Column("alone", pl.Int64, "entry", "entries that no other policy makes"),
-    ),
-)
-_DIRECTIONS: Final = ("ingress", "egress")
+DIRECTIONS: Final = ("ingress", "egress")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Identities with the same entry at one key, made by the same policies."""
+    """Identities with the same entry at one key, made by the same rules."""
 
     key: Key
     bits: int
     action: str
     redirect: str | None
     auth: str | None
-    rules: tuple[str, ...]
+    rules: tuple[Origin, ...]
 
 
-def parts(cluster: Cluster, direction: Direction) -> Iterator[Part]:
-    """Give the entries of a direction, grouped by all but the identity."""
+def parts(cluster: Cluster, direction: Direction, *, by_place: bool = False) -> Iterator[Part]:
+    """Give the entries of a direction, grouped by all but the identity.
+
+    With `by_place` the rules of a policy are told apart; else all are at its place "".
+    """
     state = direction.state
     for action, entries in (("allow", state.allows), ("deny", state.denies)):
         is_deny = action == "deny"
         for key, bits in entries.items():
             for through, redirect in _split(bits, {} if is_deny else state.redirects.get(key, {})):
                 for found, mode in _split(through, {} if is_deny else state.auths.get(key, {})):
-                    for own, rules in _by_rules(cluster, direction, key, found, is_deny=is_deny):
+                    made = _by_rules(
+                        cluster, direction, key, found, is_deny=is_deny, by_place=by_place
+                    )
+                    for own, rules in made:
                         yield Part(key, own, action, redirect, mode, rules)
 
 
@@ -99,9 +94,9 @@ def _split(bits: int, named: dict[str, int]) -> Iterator[tuple[int, str | None]]
 
 
 def _by_rules(
-    cluster: Cluster, direction: Direction, key: Key, bits: int, *, is_deny: bool
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Part the identities of a key by the policies that make their entries.
+    cluster: Cluster, direction: Direction, key: Key, bits: int, *, is_deny: bool, by_place: bool
+) -> Iterator[tuple[int, tuple[Origin, ...]]]:
+    """Part the identities of a key by the rules that make their entries.
 
     Entries at a key that no rule names exactly are copies: of every rule that reaches them.
     """
@@ -111,10 +106,10 @@ def _by_rules(
         if insertion.is_deny != is_deny:
             continue
         if key in insertion.keys:
-            exact.append((insertion.bits, _origins(one, treated)))
+            exact.append((insertion.bits, _origins(one, treated, by_place=by_place)))
         elif any(key.holds(other) or other.holds(key) for other in insertion.keys):
-            near.append((insertion.bits, _origins(one, treated)))
-    told: dict[tuple[str, ...], int] = {}
+            near.append((insertion.bits, _origins(one, treated, by_place=by_place)))
+    told: dict[tuple[Origin, ...], int] = {}
     left = _partition(bits, exact, told)
     # What is allowed at every port and by no rule is Cilium's own: localhost, or no policy
     if left and (is_deny or key.protocol):
@@ -129,21 +124,22 @@ def _by_rules(
         yield own, rules
 
 
-def _origins(one: Filter, treated: Treated) -> frozenset[str]:
-    return frozenset(one.origins.get(treated.peer, ())) - {""}
+def _origins(one: Filter, treated: Treated, *, by_place: bool) -> frozenset[Origin]:
+    told = (origin for origin in one.origins.get(treated.peer, ()) if origin.policy)
+    return frozenset(told if by_place else (Origin(origin.policy, "") for origin in told))
 
 
 def _partition(
     bits: int,
-    named: list[tuple[int, frozenset[str]]],
-    into: dict[tuple[str, ...], int],
+    named: list[tuple[int, frozenset[Origin]]],
+    into: dict[tuple[Origin, ...], int],
 ) -> int:
     """Sort a set into parts of equal names; gives what has none."""
-    found: dict[frozenset[str], int] = {frozenset(): bits}
+    found: dict[frozenset[Origin], int] = {frozenset(): bits}
     reached = 0
     for own, rules in named:
         reached |= own & bits
-        changed: dict[frozenset[str], int] = {}
+        changed: dict[frozenset[Origin], int] = {}
         for names, part in found.items():
             for names_of, part_of in ((names | rules, part & own), (names, part & ~own)):
                 if part_of:
@@ -166,7 +162,7 @@ def entries(cluster: Cluster) -> pl.DataFrame:
 def _frame(cluster: Cluster, group: Group) -> pl.DataFrame:
     names = [endpoint.name for endpoint in cluster.groups[group]]
     rows: list[tuple[Any, ...]] = []
-    for name in _DIRECTIONS:
+    for name in DIRECTIONS:
         direction = direction_of(cluster, group, is_ingress=name == "ingress")
         for part in parts(cluster, direction):
             numbers = cluster.universe.numbers[bits_of(part.bits)].tolist()
@@ -175,7 +171,8 @@ def _frame(cluster: Cluster, group: Group) -> pl.DataFrame:
             rows.append(
                 (
                     name, numbers, PROTOCOL_NAMES[part.key.protocol], part.key.port, part.key.bits,
-                    part.key.prefix_length, part.action, part.redirect, part.auth, list(part.rules),
+                    part.key.prefix_length, part.action, part.redirect, part.auth,
+                    [origin.policy for origin in part.rules],
                 )
             )  # fmt: skip
     schema = {**ENTRIES.schema, "identity": pl.List(pl.Int64)}
@@ -197,19 +194,24 @@ def counts(cluster: Cluster) -> pl.DataFrame:
 
 def _counted(cluster: Cluster, group: Group) -> tuple[int | None, ...]:
     found = []
-    for name in _DIRECTIONS:
+    for name in DIRECTIONS:
         direction = direction_of(cluster, group, is_ingress=name == "ingress")
         if direction.fault:
             return (None,) * 6
-        if direction.sizes is None:
-            direction.sizes = _sizes(direction.state, cluster.semantics.wildcard_rows)
-        found.append(direction.sizes)
+        found.append(sizes_of(cluster, direction))
     (allow, deny, redirect), (allow_out, deny_out, redirect_out) = found
     inside, outside = allow + deny + redirect, allow_out + deny_out + redirect_out
     return (
         inside, outside, allow + allow_out, deny + deny_out, redirect + redirect_out,
         inside + outside,
     )  # fmt: skip
+
+
+def sizes_of(cluster: Cluster, direction: Direction) -> tuple[int, int, int]:
+    """Entries of a direction that allow without a proxy, that deny, that allow through a proxy."""
+    if direction.sizes is None:
+        direction.sizes = _sizes(direction.state, cluster.semantics.wildcard_rows)
+    return direction.sizes
 
 
 def _sizes(state: MapState, wildcard_rows: int) -> tuple[int, int, int]:
@@ -228,34 +230,11 @@ def _sizes(state: MapState, wildcard_rows: int) -> tuple[int, int, int]:
     return allow, deny, redirect
 
 
-def contributions(cluster: Cluster) -> pl.DataFrame:
-    """Count what each policy makes at each endpoint: table policy_contributions."""
-    rows = []
-    for group, endpoints in cluster.groups.items():
-        for name in _DIRECTIONS:
-            direction = direction_of(cluster, group, is_ingress=name == "ingress")
-            for policy, (made, alone) in sorted(_made(cluster, direction).items()):
-                rows += [(one.name, name, policy, made, alone) for one in endpoints]
-    return pl.DataFrame(rows, schema=CONTRIBUTIONS.schema, orient="row")
-
-
-def _made(cluster: Cluster, direction: Direction) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for part in parts(cluster, direction):
-        size = part.bits.bit_count()
-        if part.bits & ANYONE:
-            size += cluster.semantics.wildcard_rows - 1
-        for policy in part.rules or ("",):
-            made, alone = found.get(policy, (0, 0))
-            found[policy] = made + size, alone + size * (len(part.rules) < 2)
-    return found
-
-
 def conflicts(cluster: Cluster) -> pl.DataFrame:
     """List endpoints whose policies Cilium cannot merge: they keep the entries they had."""
     rows = []
     for group, endpoints in cluster.groups.items():
-        for name in _DIRECTIONS:
+        for name in DIRECTIONS:
             fault = direction_of(cluster, group, is_ingress=name == "ingress").fault
             if fault:
                 rows += [(endpoint.name, name, fault) for endpoint in endpoints]

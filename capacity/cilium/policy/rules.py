@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from capacity.cilium.policy.labels import Prefix
 from capacity.cilium.policy.selectors import Expression, NameSelector, Selector
@@ -25,6 +25,13 @@ def is_port_name(text: str) -> bool:
     (True, False)
     """
     return len(text) <= _LONGEST_SERVICE_NAME and bool(_SERVICE_NAME.match(text))
+
+
+class Origin(NamedTuple):
+    """What makes an entry: a policy, and the place of a rule in it, as ``specs[1].egress[0]``."""
+
+    policy: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class Traffic:
     """One rule of one direction: who, at which ports.
 
     `peers` and `others` are None where an empty list was given: then the rule does nothing.
-    Requirements of other rules are added to peers only.
+    Requirements of other rules are added to peers only. `place` is where it stands in its policy.
     """
 
     is_deny: bool = False
@@ -79,6 +86,7 @@ class Traffic:
     icmps: tuple[PortRule, ...] = ()
     auth: str | None = None
     prefixes: tuple[Prefix, ...] = ()
+    place: str = ""
 
 
 # Compared and hashed as the object it is: a key of what rules come to together
