@@ -30,7 +30,8 @@ def test_identity_labels_are_those_that_cilium_keeps(case: dict[str, Any]) -> No
 
 def pods(*labels: dict[str, str]) -> pl.DataFrame:
     rows = [
-        ("shop", f"p{n}", None, json.dumps(one), None, "x", "[]") for n, one in enumerate(labels)
+        ("shop", f"p{n}", None, json.dumps(one), None, "x", "[]", None)
+        for n, one in enumerate(labels)
     ]
     return pl.DataFrame(rows, schema=ENDPOINTS.schema, orient="row")
 
