@@ -129,7 +129,7 @@ def warnings(plan: Plan) -> Html:
 
 def manifests(plan: Plan) -> Html:
     """Give the manifests, each as text to copy."""
-    texts = manifest_texts(plan.recommendation)
+    texts = manifest_texts(plan)
     if not texts:
         return Html("<p>No manifest: nothing has to be changed.</p>", "No manifest.")
     blocks = "".join(

@@ -69,7 +69,7 @@ def fill(plan: Plan, folder: Path) -> None:
         frame: pl.DataFrame = getattr(plan, name)
         frame.write_parquet(tables / f"{name}.parquet")
         frame.write_csv(tables / f"{name}.csv")
-    for path, text in manifests(plan.recommendation).items():
+    for path, text in manifests(plan).items():
         file = folder / "manifests" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -585,6 +585,7 @@ RECOMMENDATION: Final = Table(
             "agent would refuse it); unknown",
         ),
         Column("percentile", pl.Float64, "1", "of the forecast the target holds", nullable=True),
+        Column("nodes", pl.Int64, "1", "node count that the target holds"),
         Column("reason", pl.String),
         Column("evidence", pl.String, "", "series, nodes, time range, model, facts used"),
         Column(

@@ -1,61 +1,72 @@
-"""Kustomize patches of requests and limits, for installations that do not use Helm."""
+"""Kustomize component: patches of requests, limits and options, for installations without Helm."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
+from capacity import facts
+from capacity.manifests import config_patch
+from capacity.manifests.subject import Subject, may
+from capacity.manifests.values import Tree, changes, put, reason, scalar, to_yaml
 
-from capacity.manifests.values import Tree, changes, put, scalar, to_yaml
-
-# Names as the chart gives them: cilium/cilium install/kubernetes/cilium/templates
-# (cilium-agent/daemonset.yaml, cilium-operator/deployment.yaml), 1.14 to 1.20.
-_AGENT = ("DaemonSet", "cilium", "cilium-agent")
-_OPERATOR = ("Deployment", "cilium-operator", "cilium-operator")
+_CONFIG = "cilium-config.yaml"
 
 
-def agent(recommendation: pl.DataFrame) -> str | None:
-    """Give the patch of the agent's DaemonSet, or None where nothing changes."""
-    return _patch(recommendation, "agent", *_AGENT)
+def texts(subject: Subject) -> dict[str, str]:
+    """Give a patch for each object that changes, and the component that lists them.
 
-
-def operator(recommendation: pl.DataFrame) -> str | None:
-    """Give the patch of the operator's Deployment, or None where nothing changes."""
-    return _patch(recommendation, "operator", *_OPERATOR)
-
-
-def kustomization(recommendation: pl.DataFrame) -> str | None:
-    """Give the kustomization that lists the patches there are."""
-    made = {"agent-resources.yaml": agent, "operator-resources.yaml": operator}
-    paths = [path for path, make in made.items() if make(recommendation) is not None]
-    if not paths:
-        return None
-    return to_yaml(
+    A component patches what stands in the overlay that names it; Cilium's objects must be there.
+    """
+    if not may(subject, "patches"):
+        return {}
+    made = {}
+    for (kind, name), items in _objects(subject.version).items():
+        patch = _patch(subject, kind, name, items)
+        if patch is not None:
+            made[f"{name}-resources.yaml"] = patch
+    config = config_patch.text(subject)
+    if config is not None:
+        made[_CONFIG] = config
+    if not made:
+        return {}
+    made["kustomization.yaml"] = to_yaml(
         {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "patches": [{"path": path} for path in paths],
+            "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+            "kind": "Component",
+            "patches": [{"path": path} for path in sorted(made)],
         }
     )
+    return {f"kustomize/{path}": text for path, text in sorted(made.items())}
 
 
-def _patch(
-    recommendation: pl.DataFrame, component: str, kind: str, name: str, container: str
-) -> str | None:
-    rows = changes(recommendation).filter(
-        pl.col("component") == component, pl.col("setting").str.contains("resources.", literal=True)
-    )
-    if rows.is_empty():
+def _objects(version: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Objects of Cilium with their containers; names as the chart gives them."""
+    out: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for fact in facts.components(version).iter_rows(named=True):
+        out.setdefault((fact["kind"], fact["name"]), []).append(fact)
+    return out
+
+
+def _patch(subject: Subject, kind: str, name: str, containers: list[dict[str, Any]]) -> str | None:
+    found: list[Tree] = []
+    comments: dict[str, str] = {}
+    for fact in containers:
+        resources: Tree = {}
+        start = f"{fact['resources']}."
+        at = f"spec.template.spec.containers.{len(found)}.resources."
+        for row in changes(subject.recommendation).sort("setting", "target").iter_rows(named=True):
+            if row["component"] == fact["component"] and row["setting"].startswith(start):
+                path = row["setting"].removeprefix(start)
+                put(resources, path, scalar(row))
+                comments[at + path] = reason(row)
+        if resources:
+            found.append({"name": fact["container"], "resources": resources})
+    if not found:
         return None
-    resources: Tree = {}
-    for row in rows.iter_rows(named=True):
-        put(resources, row["setting"].split("resources.", 1)[1], scalar(row))
-    spec: dict[str, Any] = {"containers": [{"name": container, "resources": resources}]}
-    return to_yaml(
-        {
-            "apiVersion": "apps/v1",
-            "kind": kind,
-            "metadata": {"name": name, "namespace": "kube-system"},
-            "spec": {"template": {"spec": spec}},
-        }
-    )
+    tree = {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "kube-system"},
+        "spec": {"template": {"spec": {"containers": found}}},
+    }
+    return to_yaml(tree, comments)

@@ -91,6 +91,7 @@ def recommend(
             largest.get(row["subject"]),
         )  # fmt: skip
         told = {
+            "nodes": planned.nodes,
             "evidence": _evidence(item, row, situation),
             "confidence": _confidence(item, row, planned),
         }

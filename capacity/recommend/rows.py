@@ -140,8 +140,8 @@ def _resized(
 def _explicit(setting: str, subject: str, present: Present) -> str:
     """Give the setting that moves a map: an option of its own, where one is set, wins."""
     name = facts.map_of_label(subject, present.version)
-    option = facts.maps(present.version).filter(pl.col("map") == name)["option"]
-    own = str(option[0]) if len(option) and option[0] is not None else None
+    options = dict(facts.maps(present.version).select("map", "option").iter_rows())
+    own = options.get(name) if name is not None else None
     if own is None or present.options.get(own, "0") == "0" or own == option_of(
         setting, present.version
     ):  # fmt: skip
