@@ -262,7 +262,7 @@ def test_the_version_comes_from_the_option_the_metric_or_the_maps(
 def test_quantities_written_in_manifests_read_back(demo: Plan) -> None:
     from capacity.manifests import manifests
 
-    values = manifests(demo.recommendation)["helm-values.yaml"]
+    values = manifests(demo)["helm-values.yaml"]
     limit = re.search(r"limits:\n(?:\s+#.*\n)?\s+memory: (\S+)", values)
     assert limit is not None
     assert parse_bytes(limit[1]) > 0
