@@ -16,7 +16,7 @@ SHORT = 1
 
 @click.group("policies")
 def policies() -> None:
-    r"""Count and explain the entries of policy maps, exactly, without a cluster.
+    """Count and explain the entries of policy maps, exactly, without a cluster.
 
     \b
     Examples:
@@ -30,7 +30,7 @@ def policies() -> None:
 @_VERSION
 @_OUTPUT
 def entries(sources: tuple[str, ...], cilium: str | None, output: str) -> None:
-    r"""Tell the entries of each endpoint's policy map, and how they grow with the workloads.
+    """Tell the entries of each endpoint's policy map, and how they grow with the workloads.
 
     Several SOURCEs are one cluster: kubectl dumps, sysdumps, Git folders of policies.
     `factor`: the multiple of the workloads at which the map is full; never, where nothing stands.
@@ -53,7 +53,7 @@ def entries(sources: tuple[str, ...], cilium: str | None, output: str) -> None:
 @_VERSION
 @_OUTPUT
 def explain(sources: tuple[str, ...], endpoint: str, cilium: str | None, output: str) -> None:
-    r"""Tell which rules of which policies make how many entries of one endpoint's policy map.
+    """Tell which rules of which policies make how many entries of one endpoint's policy map.
 
     `rule`: its place, as ingress[2]; `alone`: entries that no other rule makes. An empty policy
     is Cilium itself.
@@ -84,7 +84,7 @@ def explain(sources: tuple[str, ...], endpoint: str, cilium: str | None, output:
 @_VERSION
 @_OUTPUT
 def heaviest(sources: tuple[str, ...], top: int, cilium: str | None, output: str) -> None:
-    r"""List the rules that fill policy maps most, over the whole cluster.
+    """List the rules that fill policy maps most, over the whole cluster.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def heaviest(sources: tuple[str, ...], top: int, cilium: str | None, output: str
 def cheaper(
     sources: tuple[str, ...], top: int, out: str | None, cilium: str | None, output: str
 ) -> None:
-    r"""Look for ways to write the heaviest policies with fewer entries, and prove each.
+    """Look for ways to write the heaviest policies with fewer entries, and prove each.
 
     Every way is resolved for the whole cluster: merged ports and CIDRs, rules that others cover,
     denied excepts; `reach` tells whether it lets the same through. `wider` ways let through more
@@ -165,7 +165,7 @@ def identities(
     cilium: str | None,
     output: str,
 ) -> None:
-    r"""Tell how many identities the pods need, how many fit, and what each label costs.
+    """Tell how many identities the pods need, how many fit, and what each label costs.
 
     `saved`: identities that dropping the label merges; `policies`: those that select by it, and
     would select other pods then; `pattern`: what drops it in the agent's option labels.
@@ -215,7 +215,7 @@ def check(
     cilium: str | None,
     output: str,
 ) -> None:
-    r"""Tell before a rollout whether a change overflows the policy map of an endpoint.
+    """Tell before a rollout whether a change overflows the policy map of an endpoint.
 
     Exit 0 it fits · 1 an endpoint gets short, or Cilium would refuse what changed · 2 wrong
     input. Service maps are not checked yet.

@@ -50,7 +50,7 @@ def resources(
     source: str, inventory: str | None, vpa: str | None, top: int, out: Path | None, output: str,
     **options: Any,
 ) -> None:  # fmt: skip
-    r"""Tell which requests and limits the containers of workloads should have, and why.
+    """Tell which requests and limits the containers of workloads should have, and why.
 
     SOURCE holds container metrics of the kubelets and, better, of kube-state-metrics: a folder of
     exports, blocks of Prometheus' database, or the URL of an API. Riskiest first, then by saving.

@@ -25,7 +25,7 @@ _VALUES = click.option(
 
 @click.group("services")
 def services() -> None:
-    r"""Count what services cost in load balancer maps, exactly, without a cluster.
+    """Count what services cost in load balancer maps, exactly, without a cluster.
 
     \b
     Examples:
@@ -52,7 +52,7 @@ def entries(
     heaviest: int,
     output: str,
 ) -> None:
-    r"""Tell the entries of each load balancer map of a node, and the services that make most.
+    """Tell the entries of each load balancer map of a node, and the services that make most.
 
     Several SOURCEs are one cluster: kubectl dumps, sysdumps, Git folders. Exit 1 where a map or
     the 65,535 service IDs do not hold them.
@@ -97,7 +97,7 @@ def explain(
     node_addresses: str | None,
     output: str,
 ) -> None:
-    r"""List the frontends of one service: each takes a service ID, a master entry and its slots.
+    """List the frontends of one service: each takes a service ID, a master entry and its slots.
 
     \b
     Examples:
@@ -141,7 +141,7 @@ def shape_command(
     output: str,
     **shaped: Any,
 ) -> None:
-    r"""Tell what N services of one shape cost, whether they fit, and the most that do.
+    """Tell what N services of one shape cost, whether they fit, and the most that do.
 
     \b
     Examples:

@@ -11,6 +11,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import capacity
@@ -83,9 +84,22 @@ def test_every_option_of_plan_is_a_field_of_the_settings() -> None:
     assert options == {field.name for field in dataclasses.fields(PlanSettings)}
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_shows_examples(name: str) -> None:
-    assert "Examples:" in (cli.commands[name].help or "")
+def commands(group: click.Group, above: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[" ".join((*above, name))] = command
+        if isinstance(command, click.Group):
+            found |= commands(command, (*above, name))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(commands(cli)))
+def test_every_command_shows_two_examples_each_on_a_line_of_its_own(name: str) -> None:
+    command = commands(cli)[name]
+    lines = command.get_help(click.Context(command, info_name=name)).splitlines()
+    start = [line.strip() for line in lines].index("Examples:")
+    shown = [line for line in lines[start + 1 :] if line.startswith("    capacity ")]
+    assert len(shown) >= 2
 
 
 def test_no_machine_path_or_registry_host_is_in_the_tree() -> None:
