@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from capacity.cli_connections import COMMANDS
 from capacity.cli_options import OUTPUT, VERSION, inventory_of, version_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _VALUES = click.option(
 
 @click.group("services")
 def services() -> None:
-    """Count what services cost in load balancer maps, exactly, without a cluster.
+    """Count what services and connections cost a node, without a cluster.
 
     \b
     Examples:
@@ -164,6 +165,10 @@ def shape_command(
         printing.show(maps, output)  # type: ignore[arg-type]
     if ids.used > ids.limit or _is_short(maps):
         sys.exit(SHORT)
+
+
+for command in COMMANDS:
+    services.add_command(command)
 
 
 def _options(node: str | None, addresses: str | None) -> dict[str, Any]:

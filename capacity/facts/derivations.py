@@ -67,3 +67,21 @@ def structure(component: str, subject: str | None, quantity: str) -> pl.DataFram
         if not found.is_empty():
             break
     return found.select("driver", pl.col("per_unit").cast(pl.Float64))
+
+
+@cache
+def connections() -> pl.DataFrame:
+    """Rows of connections.csv: entries that one connection makes on a node, by path and role.
+
+    ct, service: entries of the connection tracking map of its protocol, of either kind of timeout;
+    nat; sock: of the socket map; related: entries of the other map, one a pair of addresses.
+
+    Examples
+    --------
+    >>> connections().filter(path="nodeport-snat", role="entry")["nat"].to_list()
+    [2]
+    """
+    counts = ("ct", "service", "nat", "sock", "related")
+    return _rows("connections.csv").with_columns(
+        *(pl.col(name).cast(pl.Int64) for name in counts), verified=pl.col("verified") == "true"
+    )

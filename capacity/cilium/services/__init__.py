@@ -6,6 +6,7 @@ the services choices.py. Maglev tables themselves are cilium/maglev.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from capacity.cilium.services.host_ports import with_host_ports
 from capacity.cilium.services.node import worst_node
 from capacity.cilium.services.slots import with_slots
 from capacity.cilium.services.tables import FRONTENDS, LB_ENTRIES, SERVICE_ENTRIES
+from capacity.errors import SettingsError
 from capacity.inventory import Inventory
 from capacity.tables import check
 
@@ -31,6 +33,7 @@ __all__ = [
     "heaviest_of",
     "ids_of",
     "lb_entries",
+    "lb_map_max",
     "service_ids",
 ]
 
@@ -240,3 +243,28 @@ def ids_of(counted: Counted) -> ServiceIds:
     services = counted.frontends.select("namespace", "service").unique().height
     most = limit * services // used if used else None
     return ServiceIds(used, limit, services, most)
+
+
+def lb_map_max(entries: int, *, share: float = 0.7) -> int:
+    """Give the bpf.lbMapMax of which entries use no more than a share.
+
+    Parameters
+    ----------
+    entries
+        Of the fullest load balancer map. [entry]
+    share
+        0…1. [1]
+
+    Raises
+    ------
+    SettingsError
+        If there are less than 0 entries, or the share is outside 0…1.
+
+    Examples
+    --------
+    >>> lb_map_max(102000, share=0.7)
+    145715
+    """
+    if entries < 0 or not 0 < share <= 1:
+        raise SettingsError(f"entries {entries}, share {share}: wanted 0 or more, and 0…1")
+    return max(math.ceil(entries / share), 1)

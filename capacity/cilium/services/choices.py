@@ -116,7 +116,7 @@ def chosen_of(inventory: Inventory, *, version: str, options: Options | None = N
         health_check_addresses=number >= (1, 15) and on("health_check_addresses", default=False),
         wildcards=number >= _WILDCARDS and on("wildcard_entries", default=True),
         lb_ipam=str(given.get(_FLAGS["default_lb_ipam"], "lbipam")) == "lbipam",
-        node_ports=_range(given.get(_FLAGS["node_port_range"])),
+        node_ports=port_range(given.get(_FLAGS["node_port_range"])),
         node=str(given[NODE]) if given.get(NODE) else None,
         addresses=addresses,
     )
@@ -189,9 +189,19 @@ def _addresses(told: Any) -> Mapping[int, tuple[str, ...]]:
     }
 
 
-def _range(told: Any) -> tuple[int, int]:
+def port_range(told: Any) -> tuple[int, int]:
+    """Give both ends of option node-port-range; the agent's default where it is not told.
+
+    Raises
+    ------
+    SettingsError
+        If it is no range of ports.
+    """
     text = "30000,32767" if told is None else str(told)
-    ends = text.replace("-", ",").split(",")
-    if len(ends) != 2 or not all(end.strip().isdecimal() for end in ends):
+    ends = [end.strip() for end in text.replace("-", ",").split(",")]
+    if len(ends) != 2 or not all(end.isdecimal() and int(end) < 65535 for end in ends):
         raise SettingsError(f"option node-port-range: {told!r} is no range, as 30000,32767")
-    return int(ends[0]), int(ends[1])
+    low, high = map(int, ends)
+    if low > high:
+        raise SettingsError(f"option node-port-range: {told!r} ends before it starts")
+    return low, high
