@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from capacity.cli_lb import measure
 from capacity.cli_policies import check, policies
 from capacity.cli_resources import resources
 from capacity.cli_services import services
@@ -317,6 +318,7 @@ cli.add_command(policies)
 cli.add_command(check)
 cli.add_command(resources)
 cli.add_command(services)
+cli.add_command(measure)
 
 
 def main() -> None:

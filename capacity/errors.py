@@ -4,7 +4,9 @@ CapacityError
 ├── SettingsError     a setting, option or argument that cannot be used   (ValueError)
 ├── ExportError       an input that cannot be read: file, folder, URL     (ValueError)
 ├── SchemaError       a table without the columns or types it declares    (ValueError)
+├── CalibrationError  a calibration file that cannot be used              (ValueError)
 ├── FactError         a Cilium version, map, option or metric not known   (LookupError)
+├── MeasureError      a measurement that this machine cannot make         (RuntimeError)
 ├── ModelError        too little evidence to fit, or not fitted           (ValueError)
 └── ManifestError     a manifest that does not read back as it was meant  (ValueError)
 
@@ -30,8 +32,16 @@ class SchemaError(CapacityError, ValueError):
     """A table lacks columns or has other types than it declares."""
 
 
+class CalibrationError(CapacityError, ValueError):
+    """A calibration file that cannot be read, or lacks what is asked of it."""
+
+
 class FactError(CapacityError, LookupError):
     """Nothing is known about this version, map, option, limit or metric."""
+
+
+class MeasureError(CapacityError, RuntimeError):
+    """A measurement that this machine, kernel or user cannot make, or that was disturbed."""
 
 
 class ModelError(CapacityError, ValueError):
