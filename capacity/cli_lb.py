@@ -18,7 +18,7 @@ _TIMINGS: Final = (
 
 @click.group("measure")
 def measure() -> None:
-    r"""Measure this machine; results are calibration for other commands.
+    """Measure this machine; results are calibration for other commands.
 
     \b
     Examples:
@@ -73,7 +73,7 @@ def measure() -> None:
               help="Write the calibration file here, whole or not at all.")  # fmt: skip
 @OUTPUT
 def measure_lb(cpu: tuple[int, ...], out: Path | None, output: str, **options: Any) -> None:
-    r"""Time a small XDP and tc load balancer in this machine's kernel. Needs root.
+    """Time a small XDP and tc load balancer in this machine's kernel. Needs root.
 
     Programs run by BPF_PROG_TEST_RUN: nothing is attached to an interface, nothing is pinned, and
     all maps end with the command. What is told is the work of a program and its maps on one
