@@ -36,6 +36,7 @@ from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.policy_outlook import outlook
 from capacity.recommend import Situation, present, recommend
+from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
 
@@ -45,7 +46,8 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "growth_laws", "history", "curves", "policy_growth", "doubts", "coverage", "sources",
+    "growth", "growth_laws", "history", "curves", "policy_growth", "service_growth", "doubts",
+    "coverage", "sources",
 )  # fmt: skip
 
 
@@ -73,6 +75,7 @@ class Plan:
     history: pl.DataFrame
     curves: pl.DataFrame
     policy_growth: pl.DataFrame
+    service_growth: pl.DataFrame
     doubts: pl.DataFrame
     coverage: pl.DataFrame
     sources: pl.DataFrame
@@ -137,7 +140,8 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     )
     advice = recommend(fitted, table, growth, settings, situation)
     policies = outlook(inventory, growth, settings, version)
-    first = _earlier(first_limit(table, settings), policies.first)
+    services = service_outlook(inventory, growth, settings, situation.present, cluster)
+    first = _earlier(first_limit(table, settings), policies.first, services.first)
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
     warnings += distrusted["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
@@ -145,14 +149,21 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         settings=settings,
         cluster=cluster,
         version=version,
-        verdict="short" if policies.is_short else verdict(table),
+        verdict="short" if policies.is_short or services.is_short else verdict(table),
         first_limit=first,
         headline=" ".join(
-            filter(None, (headline(cluster, table, growth, settings), policies.sentence))
+            filter(
+                None,
+                (
+                    headline(cluster, table, growth, settings),
+                    policies.sentence,
+                    services.sentence,
+                ),
+            )
         ),
         warnings=tuple(w for w in warnings if w),
         exhaustion=table,
-        recommendation=advice,
+        recommendation=with_services(advice, services.advice),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),
@@ -164,6 +175,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
         policy_growth=policies.table,
+        service_growth=services.table,
         doubts=distrusted,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
@@ -291,8 +303,8 @@ def first_limit(exhaustion: pl.DataFrame, settings: PlanSettings) -> dict[str, A
     }
 
 
-def _earlier(one: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str, Any] | None:
-    known = [limit for limit in (one, other) if limit is not None]
+def _earlier(*limits: dict[str, Any] | None) -> dict[str, Any] | None:
+    known = [limit for limit in limits if limit is not None]
     return min(known, key=lambda limit: limit["nodes"], default=None)
 
 

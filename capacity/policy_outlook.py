@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from capacity.cilium.policy.growth import growth as policy_growth
 from capacity.growth import Growth
 from capacity.inventory import Inventory
+from capacity.running_out import runs_out
 from capacity.settings import PlanSettings
 from capacity.tables import POLICY_GROWTH
 
@@ -52,24 +51,9 @@ def outlook(inventory: Inventory, growth: Growth, settings: PlanSettings, versio
 def _told(
     table: pl.DataFrame, row: dict[str, Any], nodes: int, growth: Growth, settings: PlanSettings
 ) -> Outlook:
-    draws = 1 if growth.paths is None else len(growth.paths)
-    seconds = growth.dates(np.full(draws, float(nodes)))
-    asked = max(settings.nodes, default=0)
-    within = (seconds <= settings.horizon_seconds) | (nodes <= max(asked, growth.now))
-    known = growth.paths is not None or asked or nodes <= growth.now
-    chance = float(within.mean()) if known else None
-    early = float(np.quantile(seconds, settings.risk, method="inverted_cdf"))
-    date = growth.start + timedelta(seconds=early) if np.isfinite(early) else None
-    first = {
-        "resource": f"policy map of {row['endpoint']}",
-        "kind": "settable",
-        "nodes": nodes,
-        "date": None if date is None else date.strftime("%Y-%m-%d"),
-        "quantile": settings.risk,
-        "nodes_median": nodes,
-        "probability_within_horizon": chance,
-        "setting": "bpf.policyMapMax",
-    }
+    told = runs_out(
+        f"policy map of {row['endpoint']}", "settable", "bpf.policyMapMax", nodes, growth, settings
+    )
     sentence = (
         f"The policies of the inventory give {row['endpoint']} {row['entries']:,} of "
         f"{row['limit']:,} entries of its policy map"
@@ -78,4 +62,4 @@ def _told(
         sentence += ": it is full."
     else:
         sentence += f"; it is full at {nodes:,} nodes if workloads grow as the nodes do."
-    return Outlook(table, first, sentence, is_short=chance is not None and chance > settings.risk)
+    return Outlook(table, told.first, sentence, told.is_short)

@@ -629,6 +629,27 @@ POLICY_GROWTH: Final = Table(
         ),
     ),
 )  # fmt: skip
+SERVICE_GROWTH: Final = Table(
+    "service_growth",
+    "how one load balancer map, or the service IDs, of a node grow with the cluster",
+    (
+        Column("resource", pl.String, "", "pinned name of the map, or service IDs"),
+        Column("kind", pl.String, "", "settable or hard"),
+        Column("setting", pl.String, "", "Helm value that moves the limit", nullable=True),
+        Column("entries", pl.Int64, "entry", "now"),
+        Column("constant", pl.Int64, "entry", "entries - growing"),
+        Column("growing", pl.Int64, "entry", "more with twice the nodes"),
+        Column("limit", pl.Int64, "entry", "", nullable=True),
+        Column(
+            "factor", pl.Float64, "1",
+            "nodes then, as a multiple of those now, when entries reach the limit; below 1: passed "
+            "already; null: never",
+            nullable=True,
+        ),
+        Column("service", pl.String, "", "with most entries", nullable=True),
+        Column("service_entries", pl.Int64, "entry", "of the services map", nullable=True),
+    ),
+)  # fmt: skip
 DOUBTS: Final = Table(
     "doubts",
     "one reason to distrust a number of the export, and what was done about it",
@@ -692,5 +713,6 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
-    FORECAST, EXHAUSTION, RECOMMENDATION, RIGHTSIZING, POLICY_GROWTH, DOUBTS, COVERAGE,
+    FORECAST, EXHAUSTION, RECOMMENDATION, RIGHTSIZING, POLICY_GROWTH, SERVICE_GROWTH,
+    DOUBTS, COVERAGE,
 )  # fmt: skip

@@ -43,7 +43,7 @@ OPTION: Final = "bpf-lb-maglev-table-size"
 SEED: Final = "JLfvgnHc2kaSUFaI"  # cilium/cilium pkg/maglev/maglev.go DefaultHashSeed
 # «M should be significantly larger than N, at least 100 times», so that at most about 1 % moves:
 # cilium/cilium Documentation/network/kubernetes/kubeproxy-free.rst
-_SLOTS_A_BACKEND: Final = 100
+SLOTS_A_BACKEND: Final = 100
 _MOST_BACKENDS: Final = 1 << 17
 
 
@@ -194,16 +194,16 @@ def advice(
     (16381, 65521)
     """
     sizes = table_sizes(version)
-    enough = [size for size in sizes if size >= _SLOTS_A_BACKEND * backends]
+    enough = [size for size in sizes if size >= SLOTS_A_BACKEND * backends]
     taken = enough[0] if enough else sizes[-1]
     listed = names(backends) if 0 < backends <= _MOST_BACKENDS else []
     rows = [_row(listed, size, taken, frontends, families, seed, cpus) for size in sizes]
-    most = sizes[-1] // _SLOTS_A_BACKEND
+    most = sizes[-1] // SLOTS_A_BACKEND
     warning = None
     if not enough:
         share = rows[-1]["moved"]
         warning = (
-            f"{backends:,} backends are more than {most:,}: no table size has {_SLOTS_A_BACKEND} "
+            f"{backends:,} backends are more than {most:,}: no table size has {SLOTS_A_BACKEND} "
             f"slots for each, so that more than 1 % may move when one leaves (here {share:.1%})"
         )
     frame = pl.DataFrame(rows, schema=MAGLEV.schema)
