@@ -92,6 +92,39 @@ def map_memory(plan: Plan) -> str:
     return f"{kinds} a node {charged} of charged memory; bpftool shows {shown}"
 
 
+def map_fill(plan: Plan) -> pl.DataFrame:
+    """Give the maps with a known limit, the fullest at the planned node count first.
+
+    Columns of table exhaustion, and q05, q50, q95: share of the limit at `planned_nodes`.
+    """
+    keys = ["cluster", "component", "subject", "quantity"]
+    ahead = plan.forecast.filter(pl.col("nodes") == planned_nodes(plan), pl.col("limit") > 0)
+    shares = [pl.col(name) / pl.col("limit") for name in ("q05", "q50", "q95")]
+    rows = plan.exhaustion.filter(pl.col("component") == "map", pl.col("limit") > 0)
+    joined = rows.join(ahead.select(*keys, *shares), on=keys, nulls_equal=True)
+    return joined.sort("q95", "subject", descending=[True, False])
+
+
+def planned_nodes(plan: Plan) -> int:
+    """Give the node count to be ready for: the largest asked for, or grown to (95 % quantile)."""
+    told = plan.forecast["nodes"]
+    grown = plan.growth["q95"].drop_nulls().tail(1)
+    most = max(plan.settings.nodes, default=grown[0] if len(grown) else nodes_now(plan))
+    return int(told.filter(told <= most).max() or told.min() or 0)  # type: ignore[arg-type]
+
+
+def fullest(plan: Plan) -> str:
+    """Say which map will be the fullest at the planned node count."""
+    rows = map_fill(plan)
+    if rows.is_empty():
+        return "No map with a known limit is observed"
+    over = rows.filter(pl.col("q95") >= 1)
+    first = rows.row(0, named=True)
+    told = f"{resource(first)} may hold {first['q95']:.0%} of its limit"
+    count = f"{len(over)} of {len(rows)} maps may be full" if len(over) else "no map may be full"
+    return f"At {planned_nodes(plan):,} nodes {count}; {told}"
+
+
 def scope(plan: Plan) -> str:
     """Name how far the plan looks: the horizon, or the node count asked for."""
     return planned_for(plan.settings, has_dates=not plan.growth["q50"].is_null().all())

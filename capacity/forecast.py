@@ -197,7 +197,8 @@ def _dated(
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
     now = growth.now
-    dense = now * np.geomspace(1.0, FARTHEST, 120)
+    # Whole nodes: a forecast at 1,054.6 would be told beside one at 1,054
+    dense = np.round(now * np.geomspace(1.0, FARTHEST, 120))
     return np.unique(np.concatenate([dense, np.asarray(node_counts(growth, settings), float)]))
 
 

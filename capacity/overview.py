@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from capacity import facts
+from capacity import facts, findings
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
 from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.coverage import coverage
@@ -55,6 +55,46 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows)
+
+
+def maps(plan: Plan) -> pl.DataFrame:
+    """Give how full each map is, now and at the planned nodes, and what it costs, for people."""
+    cost = plan.maps.select(_bare("map"), memory=pl.coalesce("charged", "memlock"))
+    rows = findings.map_fill(plan).with_columns(_bare("subject"))
+    rows = rows.join(cost.unique("bare"), on="bare", how="left", maintain_order="left")
+    ahead = f"at {findings.planned_nodes(plan):,} nodes"
+    return rows.select(
+        pl.col("subject").alias("map"),
+        "kind",
+        pl.col("current").round().cast(pl.Int64).alias("entries, worst node"),
+        pl.col("limit").cast(pl.Int64),
+        _share("usage").alias("full today"),
+        pl.format("{} ({} to {})", *map(_share, ("q50", "q05", "q95"))).alias(ahead),
+        pl.col("nodes_early").alias(f"nodes at {percent(plan.settings.risk)} risk"),
+        pl.col("memory").map_elements(format_bytes, return_dtype=pl.String).alias("memory a node"),
+        "setting",
+        "worst_node",
+    )
+
+
+def _bare(name: str) -> pl.Expr:
+    """Name a map alike where it is told by the label of its pressure and where by its own name."""
+    return pl.col(name).str.strip_prefix("cilium_").str.replace("^policy.*", "policy").alias("bare")
+
+
+def growth_laws(plan: Plan) -> pl.DataFrame:
+    """Give the laws of growth that were weighed, the most trusted first, for people."""
+    rows = plan.growth_laws.sort("driver", "share", descending=[False, True])
+    return rows.select(
+        "driver", "law", _share("share").alias("share of futures"),
+        _share("error", digits=1).alias("error on its own past"),
+    )  # fmt: skip
+
+
+def _share(name: str, digits: int = 0) -> pl.Expr:
+    return pl.format("{}%", (100 * pl.col(name)).round(digits)).str.replace(
+        ".0%", "%", literal=True
+    )
 
 
 def what_to_set(plan: Plan) -> pl.DataFrame:

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from capacity import charts
+from capacity import charts, findings, overview
+from capacity.charts.look import GRAY
 from capacity.planning import Plan, resource
 from capacity.tables import RECOMMENDATION
 
@@ -243,5 +244,23 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#000000"])
 def test_text_reads_on_light_and_on_dark(paper: str) -> None:
-    light, dark = sorted((luminance(charts.GRAY), luminance(paper)), reverse=True)
+    light, dark = sorted((luminance(GRAY), luminance(paper)), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_the_fullest_map_stands_on_top_and_in_the_title(demo: Plan) -> None:
+    figure = charts.fullest(demo)
+    today, ahead = figure.data
+    rows = findings.map_fill(demo)
+    assert ahead.y[0].startswith(f"map {rows['subject'][0]}")
+    most = [x + more for x, more in zip(ahead.x, ahead.error_x.array, strict=True)]
+    assert most == sorted(most, reverse=True)
+    assert max(today.x) == pytest.approx(100 * float(str(rows["usage"].max())), abs=0.01)
+    assert str(rows["subject"][0]) in figure.layout.title.text.replace("<br>", " ")
+
+
+def test_every_map_that_can_be_full_is_in_the_table_with_its_memory(demo: Plan) -> None:
+    table = overview.maps(demo)
+    wanted = demo.exhaustion.filter(pl.col("component") == "map", pl.col("limit") > 0)
+    assert set(table["map"]) == set(wanted["subject"])
+    assert table["memory a node"].null_count() == 0

@@ -1,40 +1,38 @@
-"""Plan → plotly figures: no maths beyond reshaping, no I/O. plotly is imported only here.
-
-A title says the finding and is made from the same frames as the tables. Backgrounds are clear and
-text is a gray that reads on white and on black; report.html restyles both by CSS. The palette is
-Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart with any color vision.
-"""
+"""The figures of a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
 from math import log10
-from textwrap import wrap
 from typing import Any, Final
 
 import plotly.graph_objects as go
 import polars as pl
-from plotly.subplots import make_subplots
 
 from capacity import findings
-from capacity.findings import amount, capital, farthest, nodes_now, percent, scope
+from capacity.charts.look import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    area,
+    dates,
+    empty,
+    level,
+    panels,
+    rounded,
+    safe,
+    shade,
+)  # fmt: skip
+from capacity.findings import amount, farthest, nodes_now, percent, scope
 from capacity.planning import Plan, resource
 
-BLUE: Final = "#0072B2"
-VERMILLION: Final = "#D55E00"
-GREEN: Final = "#009E73"
-SKY: Final = "#56B4E9"
-ORANGE: Final = "#E69F00"
-PURPLE: Final = "#CC79A7"
-# Contrast 4.5 : 1 on white and on black, WCAG 2.2 criterion 1.4.3
-GRAY: Final = "#767676"
-_GRID: Final = "rgba(128,128,128,0.25)"
 _MEBI: Final = float(1 << 20)
 _MOST_PANELS: Final = 6
 _MOST_MAPS: Final = 12
 _KEYS: Final = ("component", "subject", "quantity")
-_WIDTH: Final = 90
 
 
 def breaks_first(plan: Plan) -> go.Figure:
@@ -46,14 +44,14 @@ def breaks_first(plan: Plan) -> go.Figure:
         Read are exhaustion and growth. [nodes]
     """
     table, now, end = plan.exhaustion, nodes_now(plan), farthest(plan)
-    figure = _figure(findings.breaks_first(plan), height=130 + 30 * max(len(table), 3))
+    figure = empty(findings.breaks_first(plan), height=130 + 30 * max(len(table), 3))
     short = pl.col("status") == "short"
     for state, color, group in (
         (f"runs short within {scope(plan)}", VERMILLION, table.filter(short)),
         ("runs out later", BLUE, table.filter(~short)),
     ):
         seen = group.filter(pl.col("nodes_early").is_not_null())
-        figure.add_traces(_ranges(seen, _safe(state), color, end, plan.settings.risk))
+        figure.add_traces(_ranges(seen, safe(state), color, end, plan.settings.risk))
     figure.add_traces(_not_in_sight(table.filter(pl.col("nodes_early").is_null()), end))
     _mark_nodes(figure, plan)
     figure.update_xaxes(
@@ -95,7 +93,7 @@ def _ranges(rows: pl.DataFrame, name: str, color: str, end: float, risk: float) 
 def _range_hover(row: dict[str, Any], risk: float) -> str:
     median, beyond = row["nodes_median"], "beyond the chart"
     lines = [
-        f"<b>{_safe(resource(row))}</b> ({row['kind']} limit)",
+        f"<b>{safe(resource(row))}</b> ({row['kind']} limit)",
         f"{row['nodes_early']:,} nodes with {percent(risk)} risk"
         + (f", {row['date_early']:%Y-%m-%d}" if row["date_early"] else ""),
         (f"{median:,} nodes" if median is not None else beyond)
@@ -154,17 +152,17 @@ def fill(plan: Plan) -> go.Figure:
         and shaded.
     """
     urgent = plan.exhaustion.filter(pl.col("limit") > 0).head(_MOST_PANELS)
-    panels = [row for row in urgent.iter_rows(named=True) if len(_curve(plan, row))]
-    figure = _panels(findings.fill(plan), [_panel_title(row) for row in panels])
-    for i, row in enumerate(panels):
+    shown = [row for row in urgent.iter_rows(named=True) if len(_curve(plan, row))]
+    figure = panels(findings.fill(plan), [_panel_title(row) for row in shown])
+    for i, row in enumerate(shown):
         curve = _curve(plan, row)
         share = curve.select(
             "nodes", "reach", *(pl.col(q) * 100 / row["limit"] for q in ("q05", "q50", "q95"))
         )
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         _band(figure, share, BLUE, "%", place, legend=i == 0)
-        _shade(figure, share, place)
-        _level(figure, 100.0, ("limit", VERMILLION, "dot"), share, place, legend=i == 0)
+        shade(figure, share, place)
+        level(figure, 100.0, ("limit", VERMILLION, "dot"), share, place, legend=i == 0)
         _observed(figure, plan, row, 100 / row["limit"], place, legend=i == 0)
     figure.update_yaxes(range=[0, 150], ticksuffix=" %", dtick=50)
     figure.update_yaxes(title_text="% of limit", col=1)
@@ -180,19 +178,19 @@ def growth(plan: Plan) -> go.Figure:
         Read are growth and exhaustion; without dates only what was observed is drawn.
     """
     seen, ahead = plan.growth.drop_nulls("observed"), plan.growth.drop_nulls("q50")
-    figure = _figure(findings.growth(plan), height=480)
+    figure = empty(findings.growth(plan), height=480)
     figure.add_scatter(
-        x=_dates(seen), y=seen["observed"].to_list(), name="observed",
+        x=dates(seen), y=seen["observed"].to_list(), name="observed",
         mode="lines" if len(seen) > 1 else "markers", line={"color": BLUE, "width": 3},
         hovertemplate="%{x|%Y-%m-%d}: %{y:,.0f} nodes<extra></extra>",
     )  # fmt: skip
     if not ahead.is_empty():
-        days = _dates(ahead)
-        figure.add_trace(_area(days, ahead["q05"].to_list(), ahead["q95"].to_list(), SKY))
+        days = dates(ahead)
+        figure.add_trace(area(days, ahead["q05"].to_list(), ahead["q95"].to_list(), SKY))
         figure.add_scatter(
-            x=days, y=_round(ahead["q50"]), name="median forecast", mode="lines",
+            x=days, y=rounded(ahead["q50"]), name="median forecast", mode="lines",
             line={"color": BLUE, "width": 3, "dash": "dash"},
-            customdata=list(zip(_round(ahead["q05"]), _round(ahead["q95"]), strict=True)),
+            customdata=list(zip(rounded(ahead["q05"]), rounded(ahead["q95"]), strict=True)),
             hovertemplate="%{x|%Y-%m-%d}: %{y:,.0f} nodes (5–95 %: %{customdata[0]:,.0f} to "
             "%{customdata[1]:,.0f})<extra></extra>",
         )  # fmt: skip
@@ -208,13 +206,13 @@ def _limit_lines(figure: go.Figure, plan: Plan) -> None:
     top = max((float(t) for t in tops if isinstance(t, float)), default=0.0)
     near = plan.exhaustion.filter(pl.col("nodes_early") <= 2 * top).head(3)
     looks = ((VERMILLION, "dot"), (PURPLE, "dashdot"), (ORANGE, "longdash"))
-    ends = _dates(plan.growth.sort("time")[[0, -1]])
+    ends = dates(plan.growth.sort("time")[[0, -1]])
     for row, (color, dash) in zip(near.iter_rows(named=True), looks, strict=False):
         # Named in the legend: limits may lie so close that labels beside them would touch
         figure.add_scatter(
             x=ends, y=[row["nodes_early"]] * 2, mode="lines",
             line={"color": color, "width": 2, "dash": dash}, hoverinfo="skip",
-            name=f"{_safe(resource(row))} may run out: {row['nodes_early']:,} nodes",
+            name=f"{safe(resource(row))} may run out: {row['nodes_early']:,} nodes",
         )  # fmt: skip
 
 
@@ -227,20 +225,20 @@ def memory(plan: Plan) -> go.Figure:
         Read are curves, exhaustion and recommendation. [MiB]
     """
     rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
-    panels = [row for row in rows.iter_rows(named=True) if len(_curve(plan, row))]
-    figure = _panels(findings.memory(plan), [_panel_title(row) for row in panels])
-    for i, row in enumerate(panels):
+    shown = [row for row in rows.iter_rows(named=True) if len(_curve(plan, row))]
+    figure = panels(findings.memory(plan), [_panel_title(row) for row in shown])
+    for i, row in enumerate(shown):
         curve = _curve(plan, row)
         sized = curve.select("nodes", "reach", *(pl.col(q) / _MEBI for q in ("q05", "q50", "q95")))
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         _band(figure, sized, BLUE, "MiB", place, legend=i == 0)
-        _shade(figure, sized, place)
+        shade(figure, sized, place)
         for look, size in (
             (("limit today", VERMILLION, "dot"), row["limit"]),
             (("limit recommended", GREEN, "dashdot"), _recommended_limit(plan, row)),
         ):
             if size is not None:
-                _level(figure, size / _MEBI, look, sized, place, legend=i == 0)
+                level(figure, size / _MEBI, look, sized, place, legend=i == 0)
         _observed(figure, plan, row, 1 / _MEBI, place, legend=i == 0)
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
     figure.update_yaxes(title_text="MiB, worst pod", col=1)
@@ -268,8 +266,8 @@ def map_memory(plan: Plan) -> go.Figure:
     order = pl.max_horizontal("memlock", "charged")
     rows = plan.maps.filter(order.is_not_null()).sort(order, "map", descending=[True, False])
     rows = rows.head(_MOST_MAPS)
-    figure = _figure(findings.map_memory(plan), height=150 + 34 * max(len(rows), 3))
-    labels = [_safe(_map_label(row)) for row in rows.iter_rows(named=True)]
+    figure = empty(findings.map_memory(plan), height=150 + 34 * max(len(rows), 3))
+    labels = [safe(_map_label(row)) for row in rows.iter_rows(named=True)]
     for name, column, color in (
         ("memlock, as bpftool shows it", "memlock", SKY),
         ("charged to the memory cgroup", "charged", BLUE),
@@ -290,55 +288,6 @@ def _map_label(row: dict[str, Any]) -> str:
     return f"{name} ({row['count']:,} ×)" if row["count"] > 1 else name
 
 
-def _figure(title: str, *, height: int) -> go.Figure:
-    """Give an empty figure with our look; the title is plain text and is escaped here."""
-    figure = go.Figure(layout=_look(height))
-    return _with_title(figure, title)
-
-
-def _panels(title: str, names: Sequence[str]) -> go.Figure:
-    """Give a figure of small panels side by side, two in a row."""
-    columns = 2 if len(names) > 1 else 1
-    lines = max((len(names) + 1) // 2, 1)
-    figure = make_subplots(
-        rows=lines, cols=columns, subplot_titles=list(names),
-        shared_yaxes="all" if lines > 1 else False,
-        horizontal_spacing=0.1, vertical_spacing=0.28 / lines,
-    )  # fmt: skip
-    figure.update_layout(_look(150 + 210 * lines))
-    figure.update_annotations(font_size=13)
-    figure.update_xaxes(tickformat=",d", nticks=5)
-    figure.update_xaxes(title_text="nodes of the cluster", row=lines)
-    return _with_title(figure, title)
-
-
-def _look(height: int) -> dict[str, Any]:
-    axis = {
-        "gridcolor": _GRID, "linecolor": GRAY, "zeroline": False, "automargin": True,
-        "ticks": "outside", "tickcolor": _GRID, "title": {"font": {"size": 13}},
-    }  # fmt: skip
-    template = {"layout": {"xaxis": axis, "yaxis": axis}}
-    return {
-        "template": template,
-        "height": height,
-        "font": {"size": 13, "color": GRAY, "family": "system-ui, sans-serif"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 10, "r": 16, "t": 90, "b": 10},
-        "legend": {"orientation": "h", "x": 0, "y": -64 / (height - 150), "yanchor": "top"},
-        "hoverlabel": {"font": {"size": 13}},
-    }
-
-
-def _with_title(figure: go.Figure, title: str) -> go.Figure:
-    lines = wrap(capital(title), _WIDTH)
-    figure.update_layout(
-        title={"text": "<br>".join(_safe(line) for line in lines), "x": 0, "xanchor": "left",
-               "font": {"size": 16}}
-    )  # fmt: skip
-    return figure
-
-
 def _band(
     figure: go.Figure,
     curve: pl.DataFrame,
@@ -350,8 +299,8 @@ def _band(
 ) -> None:
     """Draw the 5–95 % band and the median: solid where observed, dashed beyond."""
     nodes = curve["nodes"].to_list()
-    low, middle, high = (_round(curve[name]) for name in ("q05", "q50", "q95"))
-    figure.add_trace(_area(nodes, low, high, SKY, legend=legend), **place)
+    low, middle, high = (rounded(curve[name]) for name in ("q05", "q50", "q95"))
+    figure.add_trace(area(nodes, low, high, SKY, legend=legend), **place)
     seen = int((curve["reach"] <= 1.0).sum())
     for name, dash, part in (
         ("median, node counts observed", "solid", slice(0, seen)),
@@ -367,45 +316,6 @@ def _band(
             )  # fmt: skip
 
 
-def _area(
-    x: list[Any], low: list[float], high: list[float], color: str, *, legend: bool = True
-) -> go.Scatter:
-    return go.Scatter(
-        x=[*x, *reversed(x)], y=[*low, *reversed(high)], fill="toself", mode="lines",
-        line={"width": 0, "color": color}, fillcolor=_faint(color), name="5–95 % interval",
-        legendgroup="interval", showlegend=legend, hoverinfo="skip",
-    )  # fmt: skip
-
-
-def _shade(figure: go.Figure, curve: pl.DataFrame, place: dict[str, int]) -> None:
-    """Shade node counts that were never observed."""
-    beyond = curve.filter(pl.col("reach") > 1.0)["nodes"]
-    if not beyond.is_empty():
-        figure.add_vrect(
-            x0=beyond.min(), x1=beyond.max(), fillcolor=GRAY, opacity=0.08, line_width=0,
-            layer="below", **place,
-        )  # fmt: skip
-
-
-def _level(
-    figure: go.Figure,
-    value: float,
-    look: tuple[str, str, str],
-    curve: pl.DataFrame,
-    place: dict[str, int],
-    *,
-    legend: bool,
-) -> None:
-    """Draw a horizontal line; unlike a shape it stands in the legend. Look: name, color, dash."""
-    name, color, dash = look
-    ends = [curve["nodes"].min(), curve["nodes"].max()]
-    figure.add_scatter(
-        x=ends, y=[value, value], mode="lines", name=name, legendgroup=name, showlegend=legend,
-        line={"color": color, "width": 2, "dash": dash}, **place,
-        hovertemplate=f"{name}: %{{y:,.0f}}<extra></extra>",
-    )  # fmt: skip
-
-
 def _observed(
     figure: go.Figure,
     plan: Plan,
@@ -418,10 +328,10 @@ def _observed(
     """Draw what was observed, the newest point last and larger: the evidence under the line."""
     seen = plan.history.filter(*_same(row)).sort("time")
     figure.add_scatter(
-        x=_round(seen["nodes"]), y=_round(seen["value"] * factor), mode="markers",
+        x=rounded(seen["nodes"]), y=rounded(seen["value"] * factor), mode="markers",
         name="observed, newest large", legendgroup="observed", showlegend=legend,
         marker={"color": BLUE, "size": [4] * (len(seen) - 1) + [10], "line": {"width": 0}}, **place,
-        customdata=_dates(seen), hovertemplate="%{x:,} nodes on %{customdata}: %{y:,.1f}"
+        customdata=dates(seen), hovertemplate="%{x:,} nodes on %{customdata}: %{y:,.1f}"
         "<extra></extra>",
     )  # fmt: skip
 
@@ -443,27 +353,8 @@ def _farthest_shown(plan: Plan) -> float:
 
 
 def _label(row: dict[str, Any]) -> str:
-    return f"{_safe(resource(row))} ({row['kind']})"
+    return f"{safe(resource(row))} ({row['kind']})"
 
 
 def _panel_title(row: dict[str, Any]) -> str:
-    return _safe(resource(row))
-
-
-def _dates(frame: pl.DataFrame) -> list[str]:
-    return frame["time"].dt.strftime("%Y-%m-%dT%H:%M:%S").to_list()
-
-
-def _round(values: pl.Series) -> list[float]:
-    """Six digits are more than a chart can show, and keep the file small."""
-    return values.round_sig_figs(6).to_list()
-
-
-def _faint(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.3)"
-
-
-def _safe(text: str) -> str:
-    """Escape a label value: plotly reads some HTML in its texts."""
-    return escape(text, quote=False)
+    return safe(resource(row))

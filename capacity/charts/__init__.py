@@ -1,0 +1,9 @@
+"""Tables → plotly figures: no maths beyond reshaping, no I/O. plotly is imported only here.
+
+A title says the finding and is made from the same frames as the tables.
+"""
+
+from capacity.charts.maps import fullest
+from capacity.charts.plan import breaks_first, fill, growth, map_memory, memory
+
+__all__ = ["breaks_first", "fill", "fullest", "growth", "map_memory", "memory"]
