@@ -200,7 +200,7 @@ def identities(
 @click.option("--deleted", multiple=True, metavar="KIND/NAMESPACE/NAME",
               help="A policy that the change takes away (several allowed).")  # fmt: skip
 @click.option("--fail-at", type=float, default=0.9, show_default=True,
-              help="Share of a policy map at which the check fails.")  # fmt: skip
+              help="Share of a map at which the check fails.")  # fmt: skip
 @_VERSION
 @click.option("-o", "--output", default="table", show_default=True,
               type=click.Choice(["table", "json", "csv", "junit", "sarif"]),
@@ -215,35 +215,39 @@ def check(
     cilium: str | None,
     output: str,
 ) -> None:
-    """Tell before a rollout whether a change overflows the policy map of an endpoint.
+    """Tell before a rollout whether a change overflows a policy map or a load balancer map.
 
-    Exit 0 it fits · 1 an endpoint gets short, or Cilium would refuse what changed · 2 wrong
-    input. Service maps are not checked yet.
+    Exit 0 it fits · 1 an endpoint, a load balancer map or the service IDs get short, or Cilium
+    would refuse what changed · 2 wrong input.
 
     \b
     Examples:
       capacity check --inventory dump/ --policies policies/ --cilium 1.17
       capacity check --inventory dump/ --policies new.yaml --values values.yaml -o sarif > out.sarif
+      capacity check --inventory dump/ --services services/ --cilium 1.17 --fail-at 0.8
     """
     from capacity import gate_formats, printing
     from capacity.load import read_inventory
     from capacity.policy_check import gate
+    from capacity.service_check import service_gate
 
     changed = [read_inventory(path) for path in (*changed_policies, *services, *values)]
-    result = gate(
-        read_inventory(inventory), changed,
-        version=_version(cilium), fail_at=fail_at, deleted=deleted,
-    )  # fmt: skip
-    click.echo(result.headline, err=True)
+    base, version = read_inventory(inventory), _version(cilium)
+    result = gate(base, changed, version=version, fail_at=fail_at, deleted=deleted)
+    balanced = service_gate(base, changed, version=version, fail_at=fail_at)
+    for headline in filter(None, (result.headline, balanced.headline)):
+        click.echo(headline, err=True)
     formats = {
         "json": gate_formats.as_json, "junit": gate_formats.junit, "sarif": gate_formats.sarif,
     }  # fmt: skip
     if output in formats:
-        sys.stdout.write(formats[output](result))
+        sys.stdout.write(formats[output](result, balanced))
     else:
         fullest = result.endpoints if output == "csv" else result.endpoints.head(20)
         printing.show(fullest, output)  # type: ignore[arg-type]
         if output == "table" and not result.rejected.is_empty():
             printing.show(result.rejected, "table", title="Rejected")
-    if not result.passes:
+        if output == "table" and not balanced.maps.is_empty():
+            printing.show(balanced.maps, "table", title="Services")
+    if not (result.passes and balanced.passes):
         sys.exit(SHORT)

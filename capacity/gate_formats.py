@@ -13,17 +13,20 @@ from typing import Any, Final
 from xml.etree import ElementTree as Xml
 
 from capacity.policy_check import Gate
+from capacity.service_check import ServiceGate
+from capacity.service_check import sentence as service_sentence
 
 _RULES: Final = {
     "policy-map-full": "The policy map of an endpoint gets too full",
     "policy-conflict": "Cilium cannot merge the policies of an endpoint any more",
     "policy-rejected": "Cilium would not take this policy",
+    "service-map-full": "A load balancer map or the service IDs of a node get too full",
 }
 _RULE_OF: Final = {"short": "policy-map-full", "conflict": "policy-conflict"}
 
 
-def junit(result: Gate) -> str:
-    """Give JUnit XML: a test case an endpoint that changes or is short, one a rejected policy."""
+def junit(result: Gate, services: ServiceGate) -> str:
+    """Give JUnit XML: a test case an endpoint or map that changes or is short, one a rejection."""
     cases = []
     for row in result.endpoints.iter_rows(named=True):
         if row["verdict"] == "fits" and row["before"] == row["after"]:
@@ -36,6 +39,13 @@ def junit(result: Gate) -> str:
         case = Xml.Element("testcase", classname="policy", name=_clean(row["policy"]))
         Xml.SubElement(case, "failure", message=_clean(f"{row['status']}: {row['error']}"))
         cases.append(case)
+    for row in services.maps.iter_rows(named=True):
+        if row["verdict"] == "fits" and row["before"] == row["after"]:
+            continue
+        case = Xml.Element("testcase", classname="services", name=_clean(row["resource"]))
+        if row["verdict"] == "short":
+            Xml.SubElement(case, "failure", message=_clean(service_sentence(row)))
+        cases.append(case)
     failed = sum(len(case) for case in cases)
     suite = Xml.Element(
         "testsuite", name="capacity check", tests=str(len(cases)), failures=str(failed)
@@ -44,8 +54,8 @@ def junit(result: Gate) -> str:
     return Xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def sarif(result: Gate) -> str:
-    """Give a SARIF log: an error an endpoint that gets short or a policy that is rejected."""
+def sarif(result: Gate, services: ServiceGate) -> str:
+    """Give a SARIF log: an error an endpoint or map that gets short, or a rejected policy."""
     found = [
         _result(_RULE_OF[row["verdict"]], _sentence(row), row["endpoint"], None)
         for row in result.failing.iter_rows(named=True)
@@ -57,6 +67,10 @@ def sarif(result: Gate) -> str:
         )
         for row in result.rejected.iter_rows(named=True)
     ]  # fmt: skip
+    found += [
+        _result("service-map-full", service_sentence(row), row["service"] or row["resource"], None)
+        for row in services.failing.iter_rows(named=True)
+    ]
     rules = [{"id": name, "shortDescription": {"text": text}} for name, text in _RULES.items()]
     driver = {"name": "capacity check", "version": version("cilium-capacity"), "rules": rules}
     log = {
@@ -67,14 +81,15 @@ def sarif(result: Gate) -> str:
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_json(result: Gate) -> str:
-    """Give the result as JSON: passes, headline, endpoints, rejected."""
+def as_json(result: Gate, services: ServiceGate) -> str:
+    """Give the result as JSON: passes, headline, endpoints, rejected, services."""
     told = {
         "schema": "capacity.gate/1",
-        "passes": result.passes,
-        "headline": result.headline,
+        "passes": result.passes and services.passes,
+        "headline": " ".join(filter(None, (result.headline, services.headline))),
         "endpoints": result.endpoints.to_dicts(),
         "rejected": result.rejected.to_dicts(),
+        "services": services.maps.to_dicts(),
     }
     return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
 
