@@ -59,10 +59,10 @@ def number(text: Bytes, at: int, may_be_word: bool) -> tuple[int, float, int]:
     if at < len(text) and (byte(text, at) == _MINUS or byte(text, at) == _PLUS):
         is_negative = byte(text, at) == _MINUS
         at += 1
-    digits, end = _digits(text, at, np.uint64(0))
+    told, end = digits(text, at, np.uint64(0))
     seen, power = end - at, 0
     if end < len(text) and byte(text, end) == _POINT:
-        digits, last = _digits(text, end + 1, digits)
+        told, last = digits(text, end + 1, told)
         power = end + 1 - last
         seen, end = seen - power, last
     if seen == 0:
@@ -74,7 +74,7 @@ def number(text: Bytes, at: int, may_be_word: bool) -> tuple[int, float, int]:
             return BAD, 0.0, at
     if seen > _DIGITS and seen - _zeros(text, at, end) > _DIGITS:
         return HARD, 0.0, end
-    is_sure, value = nearest(digits, power)
+    is_sure, value = nearest(told, power)
     return GOOD if is_sure else HARD, -value if is_negative else value, end
 
 
@@ -89,7 +89,7 @@ def _zeros(text: Bytes, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _digits(text: Bytes, at: int, number: np.uint64) -> tuple[np.uint64, int]:
+def digits(text: Bytes, at: int, number: np.uint64) -> tuple[np.uint64, int]:
     """Append digits to a number; what is more than 64 bits overflows."""
     while at + WORD <= len(text):
         value = word(text, at)

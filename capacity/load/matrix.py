@@ -17,7 +17,7 @@ import numpy.typing as npt
 import orjson
 from numba import njit
 
-from capacity.load.floats import BAD, HARD, number
+from capacity.load.floats import BAD, HARD, digits, number
 from capacity.load.words import byte
 
 Bytes = npt.NDArray[np.uint8]
@@ -35,8 +35,8 @@ _HEAD_BYTES: Final = 512
 _POINT_BYTES: Final = 8
 # {"metric":{}} and its comma
 _SERIES_BYTES: Final = 14
-# Seconds whose milliseconds, told by three decimals, are those of the nearest double
-_MOST_SECONDS: Final = 1 << 42
+# Digits of seconds whose milliseconds, told by three decimals, are those of the nearest double
+_MOST_DIGITS: Final = 12
 _OPEN, _CLOSE, _BEGIN, _END, _COMMA, _COLON, _QUOTE, _ESCAPE = b'[]{},:"\\'
 _SPACE, _TAB, _NEWLINE, _RETURN, _DOT, _ZERO, _NINE = b" \t\n\r.09"
 _METRIC: Final = np.frombuffer(b'"metric"', np.uint8)
@@ -184,14 +184,12 @@ def _milliseconds(text: Bytes, at: int) -> tuple[int, int]:  # pragma: no cover
     """Read seconds of at most three decimals; -1 for anything else."""
     if at < 0 or at >= len(text):
         return -1, 0
-    begin, time = at, 0
-    while at < len(text) and _ZERO <= byte(text, at) <= _NINE and time < _MOST_SECONDS:
-        time = time * 10 + byte(text, at) - _ZERO
-        at += 1
+    begin = at
+    whole, at = digits(text, at, np.uint64(0))
     # JSON has no numbers such as 01
-    if at == begin or time >= _MOST_SECONDS or (at > begin + 1 and byte(text, begin) == _ZERO):
+    if at == begin or at - begin > _MOST_DIGITS or (at > begin + 1 and byte(text, begin) == _ZERO):
         return -1, 0
-    time *= 1000
+    time = np.int64(whole) * 1000
     if at < len(text) and byte(text, at) == _DOT:
         at += 1
         place, begin = 100, at
@@ -218,6 +216,8 @@ def _space(text: Bytes, at: int) -> int:  # pragma: no cover
 @njit(cache=True, nogil=True)
 def _after(text: Bytes, at: int, wanted: int) -> int:  # pragma: no cover
     """Give the place behind one byte, white space before it left out; -1 if it is not there."""
+    if 0 <= at < len(text) and byte(text, at) == wanted:
+        return at + 1
     at = _space(text, at)
     return at + 1 if 0 <= at < len(text) and byte(text, at) == wanted else -1
 
