@@ -55,8 +55,8 @@ DEFAULT_METRICS: Final = (
 # NodeConnectivityStatus and …Latency), and histogram buckets, most of all series
 _PAIRS: Final = ("cilium_node_connectivity_",)
 _BUCKETS: Final = "_bucket"
-# Samples of one request: about 1 MB of JSON. While one is parsed the server works on the next. Longer
-# ones cost Prometheus 2 more where samples lie on the very times asked for
+# Samples of one request: about 1 MB of JSON. While one is parsed the server works on the next.
+# Longer ones cost Prometheus 2 more where samples lie on the very times asked for
 _REQUEST_SAMPLES: Final = 50_000
 # Series of one request: each point of one takes a look at each series' chunks again
 _REQUEST_SERIES: Final = 10_000

@@ -6,7 +6,7 @@ Thanos holds external labels: thanos-io/thanos pkg/block/metadata/meta.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -141,16 +141,13 @@ def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> tuple[tuple[
     return tuple(sorted({**external, **labels}.items()))
 
 
-def _wants(selection: Selection) -> Callable[[str], bool] | None:
+def _wants(selection: Selection) -> tsdb_index.Wants | None:
     if selection.metrics is None:
         return None
-    names: dict[str, bool] = {}
 
-    def wants(name: str) -> bool:
-        if name not in names:
-            told = pl.DataFrame({"metric": [name]}).select(selection.wants(pl.col("metric")))
-            names[name] = bool(told.item())
-        return names[name]
+    def wants(names: list[str]) -> npt.NDArray[np.bool_]:
+        told = pl.DataFrame({"metric": names}, schema={"metric": pl.String})
+        return told.select(selection.wants(pl.col("metric"))).to_series().to_numpy()
 
     return wants
 

@@ -22,7 +22,11 @@ _VERSIONS: Final = (1, 2)
 _TOC: Final = struct.Struct(">6QI")
 # Series begin at multiples of this in version 2; their reference is the offset divided by it
 _ALIGNED: Final = 16
-_NAME: Final = "__name__"
+_NAME: Final = b"__name__"
+
+
+# Which metric names are wanted
+Wants = Callable[[list[str]], npt.NDArray[np.bool_]]
 
 
 class IndexFaultError(Exception):
@@ -47,7 +51,7 @@ class Index:
     broken: int
 
 
-def read(data: Bytes, wants: Callable[[str], bool] | None) -> Index:
+def read(data: Bytes, wants: Wants | None) -> Index:
     """Read the series whose metric name is wanted; all where `wants` is None.
 
     Raises
@@ -106,22 +110,20 @@ def _table(data: Bytes, at: int, what: str) -> tuple[int, int]:
     return begin, end
 
 
-def _postings(data: Bytes, at: int, wants: Callable[[str], bool] | None) -> Integers:
+def _postings(data: Bytes, at: int, wants: Wants | None) -> Integers:
     """Give references of the wanted series, ascending."""
     begin, end = _table(data, at, "table of postings")
     many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
-    table = data[begin + 4 : end].tobytes()
-    wanted, place = [], 0
-    for _ in range(many):
-        # Two keys, name and value, and the offset of the list
-        place += 1
-        name, place = _string(table, place)
-        value, place = _string(table, place)
-        offset, place = _uvarint(table, place)
-        is_all = not name and not value
-        if is_all if wants is None else name == _NAME.encode() and wants(_text(value)):
-            wanted.append(offset)
-    lists = [_posting(data, offset) for offset in wanted]
+    name = b"" if wants is None else _NAME
+    found = _listed(data, begin + 4, end, many, np.frombuffer(name, np.uint8))
+    if found is None:
+        raise IndexFaultError("is damaged: its table of postings is shorter than it says")
+    values = [_text(data[first:last].tobytes()) for first, last in found[:, :2].tolist()]
+    # The list of all series is that of a label without name and value
+    is_wanted = (
+        np.array([not value for value in values], np.bool_) if wants is None else wants(values)
+    )
+    lists = [_posting(data, offset) for offset in found[is_wanted, 2].tolist()]
     return np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
 
 
@@ -201,6 +203,34 @@ def uvarint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no co
         if byte < np.uint64(128):
             return np.int64(value), at
     return np.int64(0), -1
+
+
+@njit(cache=True, nogil=True)
+def _listed(data: Bytes, at: int, end: int, many: int, name: Bytes) -> Any:  # pragma: no cover
+    """Give for each value of a label where it begins and ends, and the offset of its postings.
+
+    None if the table ends before it should.
+    """
+    found = np.empty((min(many, end - at), 3), np.int64)
+    count = 0
+    for _ in range(many):
+        # Two keys, name and value, and the offset of the list
+        size, begin = uvarint(data, at + 1, end)
+        if begin < 0 or size < 0 or size > end - begin:
+            return None
+        is_wanted = size == len(name)
+        for i in range(len(name)):
+            is_wanted = is_wanted and data[begin + i] == name[i]
+        size, value = uvarint(data, begin + size, end)
+        if value < 0 or size < 0 or size > end - value:
+            return None
+        offset, at = uvarint(data, value + size, end)
+        if at < 0 or offset < 0:
+            return None
+        if is_wanted:
+            found[count] = value, value + size, offset
+            count += 1
+    return found[:count]
 
 
 @njit(cache=True, nogil=True)

@@ -52,6 +52,19 @@ def word(_: Any, text: Any, at: Any) -> Any:
 
 
 @_intrinsic  # type: ignore[untyped-decorator]
+def big_word(_: Any, text: Any, at: Any) -> Any:
+    """Give the eight bytes from `at` as a number, the first one highest."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(view.data, [arguments[1]])
+        found = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(found) if sys.byteorder == "little" else found
+
+    return types.uint64(text, types.int64), build
+
+
+@_intrinsic  # type: ignore[untyped-decorator]
 def _put_word(_: Any, text: Any, at: Any, value: Any) -> Any:
     """Write what `word` gives."""
 

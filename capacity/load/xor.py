@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from capacity.load.words import WORD, big_word
+
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -224,9 +226,8 @@ def _window(data: Bytes, bit: int) -> np.uint64:  # pragma: no cover
     """Give 57 or more bits from a bit on, in the highest places; zeros beyond the data."""
     byte = bit >> 3
     word = np.uint64(0)
-    if byte + 8 <= len(data):
-        for i in range(8):
-            word = (word << np.uint64(8)) | np.uint64(data[byte + i])
+    if byte + WORD <= len(data):
+        word = big_word(data, byte)
     else:
         for i in range(8):
             word <<= np.uint64(8)
