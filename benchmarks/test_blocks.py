@@ -1,7 +1,7 @@
 """Blocks of Prometheus' database: all of them, one percent of the series, and pypdu (C++) on them.
 
 Run: pytest benchmarks/test_blocks.py -n 0 -p no:randomly. Making the blocks takes a minute and 2 GB
-in the temporary folder. pypdu works in one thread: the speed of a core is compared with ours in one.
+in the temporary folder. pypdu works in one thread: speed a core is compared with ours in one.
 """
 
 from __future__ import annotations
