@@ -189,7 +189,7 @@ def _milliseconds(text: Bytes, at: int) -> tuple[int, int]:  # pragma: no cover
     # JSON has no numbers such as 01
     if at == begin or at - begin > _MOST_DIGITS or (at > begin + 1 and byte(text, begin) == _ZERO):
         return -1, 0
-    time = np.int64(whole) * 1000
+    time: Any = np.int64(whole) * 1000
     if at < len(text) and byte(text, at) == _DOT:
         at += 1
         place, begin = 100, at
