@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -57,6 +59,8 @@ def _path(source: str | Path) -> Path:
 
 def _found(path: Path) -> list[Path]:
     if path.is_dir():
+        if type(path) is type(Path()):
+            return sorted(map(Path, _below(str(path))), key=lambda p: p.parts)
         below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
         return sorted(below, key=lambda p: p.relative_to(path).parts)
     if path.exists():
@@ -66,6 +70,22 @@ def _found(path: Path) -> list[Path]:
     if not matches:
         raise ExportError(f"{path}: no such file or folder, and no file matches it; check the path")
     return list(dict.fromkeys(p for match in matches for p in _found(Path(match))))
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Give the files below a local folder: several times as fast as Path.rglob."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _below(entry.path)
+                elif entry.is_file():
+                    yield entry.path
+    except PermissionError:
+        # Such as lost+found beside a database; as Path.rglob does
+        return
 
 
 def _is_hidden(path: Path) -> bool:
@@ -96,8 +116,11 @@ def opened(path: Path) -> IO[bytes]:
     """
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
-        magic = file.read(4)
-        file.seek(0)
+        if isinstance(file, io.BufferedReader):
+            magic = file.peek(4)[:4]
+        else:
+            magic = file.read(4)
+            file.seek(0)
         found: IO[bytes] = file
         if magic.startswith(_GZIP):
             unpacked = gzip.GzipFile(fileobj=file)
