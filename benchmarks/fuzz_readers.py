@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import atheris
+import numpy as np
 
 # numba cannot compile what atheris has changed
 COMPILED: Final = [
@@ -34,8 +35,6 @@ with atheris.instrument_imports(include=["capacity"], exclude=COMPILED):
     from capacity.load.scan import CompiledLines
 
     _ = (cilium_lists, cilium_maps, exposition, remote_read)
-
-import numpy as np
 
 FOLDER: Final = Path(tempfile.mkdtemp(prefix="fuzz"))
 ANSWER: Final = (

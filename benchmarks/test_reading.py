@@ -224,6 +224,36 @@ def test_memory_is_three_times_that_of_the_frames_and_of_some_blocks(
     assert used <= 3 * frames + 12 * BLOCK
 
 
+CONNECTION = (
+    "TCP OUT 10.0.{}.{}:4240 -> 10.1.0.7:8080 expires=13100 Packets=0 Bytes=0 RxFlagsSeen=0x1b "
+    "LastRxReport=5100 TxFlagsSeen=0x1b LastTxReport=5100 Flags=0x0013 [ RxClosing TxClosing ] "
+    "RevNAT=0 SourceSecurityID=5139 IfIndex=0 BackendID=0 \n"
+)
+POLICY_HEAD = (
+    "Endpoint ID: {0}\nPath: /sys/fs/bpf/tc/globals/cilium_policy_v2_{0:05}\n\n"
+    "POLICY   DIRECTION   LABELS (source:key[=value])   PORT/PROTO   PROXY PORT   BYTES   PACKETS\n"
+)
+POLICY_ROW = (
+    "Allow    Ingress     k8s:app=app{}                 1081/TCP     NONE         0       0\n"
+    "                     k8s:io.kubernetes.pod.namespace=ns2\n"
+)
+
+
+@pytest.mark.benchmark(group="tools")
+@pytest.mark.parametrize("form", ["ct", "policy"])
+def test_entries_of_maps_as_text(benchmark: Any, form: str, tmp_path: Path) -> None:
+    many = 100_000
+    if form == "ct":
+        text = "".join(CONNECTION.format(i // 256 % 256, i % 256) for i in range(many))
+    else:
+        heads = (POLICY_HEAD.format(i // 500) if i % 500 == 0 else "" for i in range(many))
+        text = "".join(head + POLICY_ROW.format(i) for i, head in enumerate(heads))
+    path = tmp_path / f"{form}.txt"
+    path.write_text(text)
+    made = measured(benchmark, lambda: capacity.read_inventory(path), len(text))
+    assert made.map_entries["entries"].sum() == many
+
+
 def asked(url: str) -> capacity.Metrics:
     times = {"start": START / 1000, "end": (START + STEP * POINTS) / 1000}
     return capacity.read(url, metrics=["cilium_endpoint"], step=15, **times)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from capacity.load.documents import Found, Row
+from capacity.load.line_counts import CONNECTION, ENDPOINT, V6, connections, sections
 
 _POLICY: Final = re.compile(r"(cilium_policy_(?:v\d+_)?)(\d+)")
 # IPPROTO_TCP: only its connections are in the map without `any`, pkg/maps/ctmap/ctmap.go
@@ -84,12 +85,8 @@ _HEADERS: Final[Mapping[tuple[str, ...], str]] = {
 _LB_ID: Final = ("ID", "BACKEND ADDRESS (REVNAT_ID) (SLOT)")
 _MAP_LIST: Final = ("Name", "Num entries", "Num errors", "Cache enabled")
 _CELLS: Final = re.compile(r" {2,}|\t+")
-_CONNECTION: Final = re.compile(rb"(\S+) (?:IN|OUT) (\S+) ")
-_ENDPOINT: Final = b"Endpoint ID: "
 _OF_NAT: Final = b" XLATE_"
 _SLOT: Final = re.compile(r" \(\d+\)")
-# An address without port, or [address]:port, or address:port: what has two colons is IPv6
-_V6: Final = 2
 
 
 def _found(kind: str, counts: Mapping[str, int], place: str, faults: Iterable[str] = ()) -> Found:
@@ -132,7 +129,7 @@ def _by_family(
 def _is_v6(address: Any) -> bool:
     if isinstance(address, list):
         return len(address) > _V4_BYTES
-    return str(address).count(":") >= _V6
+    return str(address).count(":") >= V6
 
 
 def _connections(many: Mapping[tuple[bool, bool], int], place: str, faults: Iterable[str]) -> Found:
@@ -302,9 +299,9 @@ def kind_of_text(text: bytes) -> str | None:
     line, second = _first_lines(text)
     if line.startswith("## Map: "):
         return "maps verbose"
-    if line.encode().startswith(_ENDPOINT):
+    if line.encode().startswith(ENDPOINT):
         return "policy"
-    if _CONNECTION.match(line.encode()):
+    if CONNECTION.match(line.encode()):
         is_nat = _OF_NAT in line.encode()
         return "nat" if is_nat else "ct" if " expires=" in line else None
     cells = tuple(cell for cell in _CELLS.split(line.strip()) if cell)
@@ -339,17 +336,8 @@ def read_text(kind: str, text: bytes, place: str) -> Found:
 
 
 def _of_connections(kind: str, text: bytes, place: str) -> Found:
-    many: Counter[tuple[bool, bool]] = Counter()
-    faults = []
-    start = 0
-    while start < len(text):
-        end = text.find(b"\n", start) + 1 or len(text)
-        match = _CONNECTION.match(text, start, end)
-        if match:
-            many[match[2].count(b":") >= _V6, match[1] == b"TCP"] += 1
-        elif text[start:end].strip():
-            faults.append(f"{text[start:end][:60]!r} is no connection")
-        start = end
+    many, odd = connections(text)
+    faults = [f"{line[:60]!r} is no connection" for line in odd]
     if kind == "ct":
         return _connections(many, place, faults)
     counts = {
@@ -376,22 +364,9 @@ def _of_map_list(text: bytes, place: str) -> Found:
     return _listed(rows, faults, unknown)
 
 
-def _sections(text: bytes, start: bytes) -> Iterable[tuple[str, int | None]]:
-    """Give the rest of each line that starts so, and the lines of the table below; None: none."""
-    marks = [match.start() for match in re.finditer(rb"^" + re.escape(start), text, re.MULTILINE)]
-    for at, end in zip(marks, [*marks[1:], len(text)], strict=True):
-        head, _, body = text[at:end].partition(b"\n")
-        name = head.removeprefix(start).strip().decode("utf-8", "replace")
-        # More labels of one policy entry stand below it, and the next endpoint's number at the end
-        rows = sum(line[:1].strip() != b"" and line[:13] != _ENDPOINT for line in body.splitlines())
-        is_off = body[:40].startswith(b"Cache is disabled")
-        is_none = body[:40].startswith(b"Cache is empty") or not rows
-        yield name, None if is_off else 0 if is_none else rows - 1
-
-
 def _of_map_sections(text: bytes, place: str) -> Found:
     rows, unknown = [], 0
-    for name, count in _sections(text, b"## Map: "):
+    for name, count in sections(text, b"## Map: "):
         if count is None:
             unknown += 1
         else:
@@ -400,6 +375,6 @@ def _of_map_sections(text: bytes, place: str) -> Found:
 
 
 def _of_policies(text: bytes, place: str) -> Found:
-    rows = [_row(_base(path), count, "policy", place) for path, count in _sections(text, b"Path: ")
+    rows = [_row(_base(path), count, "policy", place) for path, count in sections(text, b"Path: ")
             if count is not None]  # fmt: skip
     return Found(sum(row[1] for row in rows), {"map_entries": rows})
