@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from capacity.cli_day2 import drift, upgrade
 from capacity.cli_lb import measure
 from capacity.cli_policies import check, policies
 from capacity.cli_resources import resources
@@ -319,6 +320,8 @@ cli.add_command(check)
 cli.add_command(resources)
 cli.add_command(services)
 cli.add_command(measure)
+cli.add_command(upgrade)
+cli.add_command(drift)
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ from capacity.recommend import Situation, present, recommend
 from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
+from capacity.upgrade import sentences, upgrade
 
 Verdict = Literal["fits", "short", "unknown"]
 Progress = Callable[[str, float], None]
@@ -145,6 +146,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
     warnings += distrusted["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
+    warnings += before_upgrade(metrics, inventory, version)
     return Plan(
         settings=settings,
         cluster=cluster,
@@ -228,6 +230,23 @@ def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str |
             return version, note + "name the real one with --cilium"
     note = f"the Cilium version is not in the export, {facts.LATEST} is taken; use --cilium"
     return facts.LATEST, note
+
+
+def before_upgrade(metrics: Metrics, inventory: Inventory, version: str) -> list[str]:
+    """Say what an upgrade asks for, where agents run an older version than is planned for."""
+    running = _told_version(metrics)
+    if running is None or facts.VERSIONS.index(running) >= facts.VERSIONS.index(version):
+        return []
+    table = upgrade(running, version, inventory)
+    asked = f"`capacity upgrade --from {running} --to {version}` tells all {len(table)} changes"
+    return [f"agents run {running}, planned is {version}: {asked}", *sentences(table)]
+
+
+def _told_version(metrics: Metrics) -> str | None:
+    """Give the newest minor version that agents tell of themselves."""
+    told = metrics.select("cilium_version")["labels"].str.json_path_match("$.version")
+    named = {facts.minor(version) for version in told.unique().drop_nulls() if version}
+    return max(named, key=facts.VERSIONS.index, default=None)
 
 
 def _cluster(steps: pl.DataFrame) -> str:

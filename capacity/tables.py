@@ -611,6 +611,42 @@ RECOMMENDATION: Final = Table(
 )
 # Status of recommendations that change a setting
 CHANGES: Final = ("raise", "lower", "set")
+UPGRADE: Final = Table(
+    "upgrade",
+    "one thing that changes from one minor version of Cilium to the next",
+    (
+        Column("step", pl.String, "", "from which version to which"),
+        Column("kind", pl.String, "", "map, option, limit, metric, value, memory"),
+        Column("name", pl.String),
+        Column("change", pl.String, "", "new, gone, or what of it changes"),
+        Column("before", pl.String, nullable=True),
+        Column("after", pl.String, nullable=True),
+        Column("act", pl.Boolean, "", "something is to be done before the upgrade"),
+        Column("effect", pl.String, "", "what it means, what to do"),
+        Column("source", pl.String, "", "of the fact after the change, of a thing gone before it"),
+        Column("verified", pl.Boolean, "", "both facts were read in the source"),
+    ),
+)
+DRIFT: Final = Table(
+    "drift",
+    "one setting: what was planned, what is set, what runs",
+    (
+        Column("setting", pl.String, "", "Helm value, or nodes"),
+        Column("subject", pl.String, "", "map it is for", nullable=True),
+        Column("unit", pl.String),
+        Column("planned", pl.Float64, "of the unit"),
+        Column("set", pl.Float64, "of the unit", "explicitly, in the inventory", nullable=True),
+        Column("running", pl.Float64, "of the unit", "smallest over nodes", nullable=True),
+        Column(
+            "status",
+            pl.String,
+            "",
+            "applied; open (as before the plan); pending (set, agents not restarted); moved "
+            "(another value); unknown",
+        ),
+        Column("detail", pl.String),
+    ),
+)
 POLICY_GROWTH: Final = Table(
     "policy_growth",
     "how the policy map of one endpoint grows with the workloads; the fullest first",
@@ -713,6 +749,6 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
-    FORECAST, EXHAUSTION, RECOMMENDATION, RIGHTSIZING, POLICY_GROWTH, SERVICE_GROWTH,
-    DOUBTS, COVERAGE,
+    FORECAST, EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
+    SERVICE_GROWTH, DOUBTS, COVERAGE,
 )  # fmt: skip

@@ -27,6 +27,7 @@ from capacity.facts.schema import (
     METRICS,
     OPTIONS,
     QUANTITIES,
+    REMOVED_VALUES,
 )
 from capacity.tables import Table, check
 
@@ -46,6 +47,7 @@ __all__ = [
     "minor",
     "options",
     "quantities",
+    "removed_values",
     "sources",
 ]
 
@@ -181,6 +183,17 @@ def metrics(version: str | None = None) -> pl.DataFrame:
     ['gauge']
     """
     return _valid(METRICS, version)
+
+
+def removed_values(version: str | None = None) -> pl.DataFrame:
+    """Give Helm values that must not be set any more. Parameters and Raises as in `maps`.
+
+    Examples
+    --------
+    >>> removed_values("1.14").is_empty()
+    True
+    """
+    return _valid(REMOVED_VALUES, version)
 
 
 def caveats(version: str | None = None) -> pl.DataFrame:

@@ -62,6 +62,19 @@ CHART_VALUES: Final = Table(
         _SOURCE,
     ),
 )
+REMOVED_VALUES: Final = Table(
+    "removed_values",
+    "one value on which the chart fails, or which it ignores, from a version on",
+    (
+        Column("key", pl.String, "", "path of the value, with dots"),
+        _SINCE,
+        _UNTIL,
+        Column("instead", pl.String, "", "values that took its place"),
+        Column("consequence", pl.String),
+        _SOURCE,
+        _VERIFIED,
+    ),
+)
 OPTIONS: Final = Table(
     "options",
     "one agent option with one default",
@@ -204,5 +217,6 @@ EVIDENCE: Final = Table(
     ),
 )
 TABLES: Final = (
-    MAPS, OPTIONS, METRICS, LIMITS, DYNAMIC, CAVEATS, COMPONENTS, MANAGED, QUANTITIES, EVIDENCE,
+    MAPS, REMOVED_VALUES, OPTIONS, METRICS, LIMITS, DYNAMIC, CAVEATS, COMPONENTS, MANAGED,
+    QUANTITIES, EVIDENCE,
 )  # fmt: skip

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from capacity import facts
+from capacity.errors import ExportError
+from capacity.load import documents
 from capacity.load.documents import Found, Row
 from capacity.load.fields import Fault, quantity_at
 from capacity.units import parse_bytes, parse_millicores
@@ -62,6 +65,22 @@ def read(values: Mapping[str, Any], place: str) -> Found:
     return Found(read=1, rows=rows, faults=faults, notes=tuple(unknown_keys(values)))
 
 
+def read_values(path: Path) -> Mapping[str, Any]:
+    """Read a file of Helm values; those of a subchart `cilium` where it holds them.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read, or is no mapping.
+    """
+    told = documents.parse(documents.content(path), is_json=path.suffix == ".json")
+    for _, document in told.values:
+        if isinstance(document, dict):
+            return values_of(document) or document
+    why = "; ".join(told.faults) or "wanted is a mapping of values"
+    raise ExportError(f"{path}: no Helm values in it: {why}")
+
+
 def resource_rows(values: Mapping[str, Any]) -> Iterator[Row]:
     """Give rows of table workloads for requests and limits that are set.
 
@@ -107,10 +126,28 @@ def unknown_keys(values: Mapping[str, Any]) -> Iterator[str]:
     ["bpf.policyMapmax: no value of Cilium's chart; did you mean bpf.policyMapMax?"]
     """
     known = _chart()
+    for fact in facts.removed_values().iter_rows(named=True):
+        if _at(values, fact["key"]) is not None:
+            since, instead = fact["since"], fact["instead"]
+            told = f"no value of Cilium's chart since {since}: {fact['consequence']}"
+            yield f"{fact['key']}: {told}; use {instead}"
     for key in _unknown(values, "", known):
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(key, known)
+        hint = f"; did you mean {near}?" if near else ""
         yield f"{key}: no value of Cilium's chart{hint}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """Give the value whose name is nearest, None where none is near; letters' case is no matter.
+
+    Examples
+    --------
+    >>> nearest("bpf.ctGlobalTCPMax", ["bpf.ctTcpMax", "bpf.lbMapMax"])
+    'bpf.ctTcpMax'
+    """
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), names, n=1)
+    return names[near[0]] if near else None
 
 
 def _unknown(values: Mapping[str, Any], prefix: str, known: Mapping[str, str]) -> Iterator[str]:

@@ -13,7 +13,9 @@ from capacity.settings import PlanSettings
 
 _GIB: Final = float(1 << 30)
 # Words of column `when` of maps that most clusters do not have
-_RARE: Final = ("maglev", "health datapath", "mutual", "egress gateway", "downgrade")
+_RARE: Final = (
+    "maglev", "health datapath", "mutual", "egress gateway", "downgrade", "prefilter", "high-scale",
+)  # fmt: skip
 
 
 def map_cost(
@@ -34,26 +36,29 @@ def map_cost(
     own = facts.map_of_label(subject, present.version)
     for fact in facts.maps(present.version).iter_rows(named=True):
         is_own = fact["map"] == own
-        if not is_own and (fact["helm_value"] != setting or not _is_there(fact, present)):
+        if not is_own and (fact["helm_value"] != setting or not is_there(fact, present)):
             continue
         if fact["key_size"] is None or fact["value_size"] is None:
             continue
         many = endpoints_per_node if fact["per"] == "endpoint" else 1.0
         held = need if is_own else 0.0
-        total += many * (_bytes(fact, target, held, present) - _bytes(fact, current, held, present))
+        total += many * (
+            map_bytes(fact, target, held, present) - map_bytes(fact, current, held, present)
+        )
     return total
 
 
-def _is_there(fact: dict[str, Any], present: Present) -> bool:
+def is_there(fact: dict[str, Any], present: Present) -> bool:
+    """Say whether most clusters with these options have a map."""
     if fact["family"] == 6 and present.options.get("enable-ipv6") != "true":
         return False
     if fact["family"] == 4 and present.options.get("enable-ipv4") == "false":
         return False
-    return not any(word in fact["when"] for word in _RARE)
+    return " or " in fact["when"] or not any(word in fact["when"] for word in _RARE)
 
 
-def _bytes(fact: dict[str, Any], size: float, held: float, present: Present) -> float:
-    """Bytes of one map of a size that holds so many entries, on one CPU."""
+def map_bytes(fact: dict[str, Any], size: float, held: float, present: Present) -> float:
+    """Give the bytes of one map of a size that holds so many entries, on one CPU. [byte]."""
     prealloc = fact["prealloc"] == "always" or (
         fact["prealloc"] == "option" and present.options.get("preallocate-bpf-maps") == "true"
     )

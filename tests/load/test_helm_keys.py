@@ -63,7 +63,8 @@ def test_values_of_each_version_are_known(version: str) -> None:
         for name in above:
             within = within.setdefault(name, {})  # type: ignore[assignment]
         within[last] = "x"
-    assert list(helm.unknown_keys(values)) == []
+    # What a later chart fails on is told, whatever the version
+    assert [note for note in helm.unknown_keys(values) if " since " not in note] == []
 
 
 def test_every_option_that_facts_name_a_value_of_is_in_the_chart() -> None:
