@@ -27,7 +27,7 @@ def upgrade(
     sources: tuple[str, ...], before: str, after: str, values: Path | None, memory: str | None,
     everything: bool, output: str,
 ) -> None:  # fmt: skip
-    r"""Tell which maps, options, limits and metrics an upgrade changes, and what to do before it.
+    """Tell which maps, options, limits and metrics an upgrade changes, and what to do before it.
 
     From facts only, one minor version at a time. SOURCEs are inventories: what they set is not
     asked for. Exit code 1: something is to be done first.
@@ -62,7 +62,7 @@ def upgrade(
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @OUTPUT
 def drift(plan: Path, sources: tuple[str, ...], output: str) -> None:
-    r"""Compare a cluster as it is with what a plan said that should be set.
+    """Compare a cluster as it is with what a plan said that should be set.
 
     PLAN is the folder of `capacity plan --out`, SOURCEs are exports and inventories of today.
     Exit code 1: something is open (not applied), pending (set, agents not restarted) or moved.

@@ -35,7 +35,7 @@ from capacity.observe import steps as steps_of
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.policy_outlook import outlook
-from capacity.recommend import Situation, present, recommend
+from capacity.recommend import Situation, present, reachable, recommend
 from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
 from capacity.units import parse_duration
@@ -165,7 +165,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         ),
         warnings=tuple(w for w in warnings if w),
         exhaustion=table,
-        recommendation=with_services(advice, services.advice),
+        recommendation=reachable(with_services(advice, services.advice), settings.managed),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),

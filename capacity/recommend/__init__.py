@@ -26,6 +26,7 @@ from capacity.tables import CHANGES, RECOMMENDATION, check
 
 __all__ = [
     "STEPS", "Planned", "Present", "Situation", "Target", "planned_nodes", "present",
+    "reachable",
     "recommend", "sized",
 ]  # fmt: skip
 
@@ -98,12 +99,25 @@ def recommend(
         rows += [made | told for made in rows_of(question)]
     rows = accepted(one_a_setting(rows), situation.present)
     rows = [_annotated(row, planned, situation.present, settings) for row in rows]
-    rows = within_reach(rows, settings.managed)
     rows.sort(key=lambda row: row["status"] == "lower")
     frame = pl.DataFrame(
         [{**row, "rank": i} for i, row in enumerate(rows, start=1)], schema=RECOMMENDATION.schema
     )
     return check(frame, RECOMMENDATION)
+
+
+def reachable(advice: pl.DataFrame, provider: str | None) -> pl.DataFrame:
+    """Leave what users of a managed service can change; of the rest, say whom to ask.
+
+    Parameters
+    ----------
+    advice
+        Table recommendation.
+    provider
+        As in facts/managed.csv; None: everything can be changed.
+    """
+    rows = within_reach(advice.to_dicts(), provider)
+    return check(pl.DataFrame(rows, schema=RECOMMENDATION.schema), RECOMMENDATION)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
