@@ -11,9 +11,9 @@ from typing import Final
 import polars as pl
 
 from capacity import facts
+from capacity.cilium.policy import ready
 from capacity.cilium.policy.adapter import Options, cluster_state
 from capacity.cilium.policy.allocation import cluster_identities
-from capacity.cilium.policy.engine import prepare
 from capacity.cilium.policy.labels import (
     ANY,
     CLUSTER,
@@ -23,7 +23,6 @@ from capacity.cilium.policy.labels import (
 from capacity.cilium.policy.rules import Rule
 from capacity.cilium.policy.security_labels import untold
 from capacity.cilium.policy.universe import Universe
-from capacity.cilium.policy.versions import semantics
 from capacity.errors import FactError, SettingsError
 from capacity.inventory import Inventory
 from capacity.tables import Column, Table
@@ -80,7 +79,7 @@ def listed(inventory: Inventory, *, version: str, options: Options | None = None
     SettingsError
         If an option has a value that the agent does not take.
     """
-    cluster = prepare(cluster_state(inventory, options), semantics(version))
+    cluster = ready(inventory, version=version, options=options)
     used = Counter(endpoint.identity for endpoint in cluster.endpoints)
     rows = [
         (one.number, _scope(cluster.universe, one.number), list(one.labels), used[one.number])
@@ -175,7 +174,7 @@ def savings(inventory: Inventory, *, version: str, options: Options | None = Non
     state = cluster_state(inventory, options)
     _, identities = cluster_identities(state)
     sets = {one.labels for one in identities}
-    users = _users(prepare(state, semantics(version)).rules)
+    users = _users(ready(inventory, version=version, options=options).rules)
     values: dict[str, set[str]] = {}
     holders: dict[str, list[tuple[str, ...]]] = {}
     for labels in sets:

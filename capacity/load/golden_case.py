@@ -26,6 +26,9 @@ _OPTIONS: Final = {
     "node_port_addresses": "node_port_addresses",
     "node_name": "node_name",
 }
+# What the tree that cases of policies were made by (cilium/cilium b095517e625e, 1.17-dev of August
+# 2024) does otherwise than 1.17.0 and later: capacity/cilium/policy/versions.py
+_TREE: Final = {"prefix-identities": "prefix", "proxy-precedence": "false"}
 _INPUT: Final = {"services", "endpoint_slices"}
 _NODE: Final = "node-1"
 
@@ -128,6 +131,8 @@ def _options(case: Object, place: str) -> list[Row]:
     rows = [
         (_OPTIONS[name], _flag(value), place) for name, value in told.items() if name in _OPTIONS
     ]
+    if "pods" in case:
+        rows += [(*choice, place) for choice in _TREE.items()]
     if case.get("endpoints"):
         rows.append(("endpoints", _flag(value_at(case, "endpoints", list)), place))
     return rows

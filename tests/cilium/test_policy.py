@@ -248,6 +248,27 @@ def test_a_rule_for_anyone_takes_five_rows_in_1_20_unless_told_otherwise() -> No
     assert (listed.height, listed["identity"].null_count()) == (11, 8)
 
 
+def test_a_redirect_leaves_out_what_it_covers_since_1_17() -> None:
+    http = [{"ports": [{"port": "80", "endPort": 95, "protocol": "TCP"}], "rules": {"http": [{}]}}]
+    api = {"fromEndpoints": [{"matchLabels": {"app": "api"}}]}
+    told = shop(web(ingress=[{"toPorts": http}, api | {"toPorts": ports("80", "443")}]))
+    tables = replace(told, options=told.options.clear())
+
+    def inside(version: str, **options: Any) -> set[tuple[int, int, bool]]:
+        listed = policy.resolve(tables, version=version, options=options)
+        mine = listed.filter(endpoint="shop/web-0", direction="ingress", protocol="TCP")
+        rows = mine.filter(pl.col("identity") != 1).select("identity", "port", "redirect").rows()
+        return {(number, port, proxy is not None) for number, port, proxy in rows}
+
+    number = next(n for n, port, _ in inside("1.17") if port == 443)
+    covered = (number, 80, False)
+    assert inside("1.16") - inside("1.17") == {covered}
+    assert inside("1.17") == {(0, 80, True), (number, 443, False)}
+    assert covered in inside("1.18", **{"proxy-precedence": "false"})
+    with pytest.raises(SettingsError, match="proxy-precedence"):
+        policy.count(tables, version="1.16", options={"proxy-precedence": True})
+
+
 def test_every_row_names_the_policies_that_make_it() -> None:
     tables = shop(
         {"name": "one", **web(ingress=[{"toPorts": ports("80")}])},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -100,6 +101,15 @@ def test_an_except_carves_out_of_one_identity() -> None:
     plain = shop({"kind": "NetworkPolicy", "spec": spec})
     assert egress(plain) == 16
     assert egress(plain, options=LABELED) == 1
+
+
+def test_released_versions_since_1_17_give_prefixes_identities_by_their_labels() -> None:
+    told = shop(web({"cidr": "10.0.0.0/8", "except": ["10.1.2.0/24"]}))
+    # Golden cases are of a tree before that, and say so; other inventories do not
+    assert told.option("prefix-identities") == "prefix"
+    real = replace(told, options=told.options.clear())
+    assert [egress(real, version) for version in ("1.16", "1.17", "1.20")] == [16, 1, 1]
+    assert egress(real, "1.18", {"prefix-identities": "prefix"}) == 16
 
 
 # The example in the comment of cilium/cilium pkg/ipcache/metadata.go, mergeParentLabels

@@ -40,7 +40,8 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
         Agent flags, as ``{"enable-ipv6": "true"}``, which override those of the inventory;
         ``endpoints`` names those to resolve, ``wildcard-rows`` (1 or 5) the rows of an entry for
         anyone in 1.20, ``prefix-identities`` (prefix or labels) whether prefixes get identities
-        each, or by their labels, as released since 1.17.
+        each, or by their labels, as since 1.17; ``proxy-precedence`` (true or false) whether a
+        redirect leaves out what it covers, as since 1.17.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
     SettingsError
         If an option has a value that the agent does not take.
     """
-    return prepare(cluster_state(inventory, options), chosen(version, options))
+    return prepare(cluster_state(inventory, options), chosen(version, inventory, options))
 
 
 def resolve(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:

@@ -309,7 +309,10 @@ def _resolved(
             [one for _, one in insertions], cluster.universe, host, has_companions=is_old
         )
     state = insert_all(
-        (one.insertion for _, one in insertions), cluster.universe, has_companions=is_old
+        (one.insertion for _, one in insertions),
+        cluster.universe,
+        has_companions=is_old,
+        has_precedence=cluster.semantics.has_precedence,
     )
     if lets_host:
         allow_localhost(state, cluster.host_bit, has_companions=is_old)

@@ -182,7 +182,7 @@ def _both(
     inventory: Inventory, version: str, options: Options | None, names: Iterable[str]
 ) -> tuple[Cluster, Cluster]:
     """Give the cluster as it is, and with a copy of each workload, for the same endpoints."""
-    state, how = cluster_state(inventory, options), chosen(version, options)
+    state, how = cluster_state(inventory, options), chosen(version, inventory, options)
     now = prepare(state, how)
     endpoints = tuple(endpoint.name for endpoint in now.endpoints)
     grown = replace(_grown(state, tuple(names)), endpoints=endpoints)

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from capacity.cilium.policy.universe import Universe
 
@@ -40,6 +40,7 @@ class Key(NamedTuple):
         return 40 if self.protocol == 0 else 48 + self.bits
 
 
+K = TypeVar("K")
 EVERY_PORT: Final = Key(0, 0, 0)
 ANYONE: Final = 1
 
@@ -86,7 +87,11 @@ class Insertion:
 
 
 def insert_all(
-    insertions: Iterable[Insertion], universe: Universe, *, has_companions: bool
+    insertions: Iterable[Insertion],
+    universe: Universe,
+    *,
+    has_companions: bool,
+    has_precedence: bool = False,
 ) -> MapState:
     """Resolve insertions of a direction into entries.
 
@@ -98,13 +103,21 @@ def insert_all(
         Identities of the bits.
     has_companions
         Whether denials and allowances copy each other's ports, as before Cilium 1.17.
+    has_precedence
+        Whether a redirect leaves out allowances without one that it covers, as since 1.17.
 
     References
     ----------
     .. [1] cilium/cilium pkg/policy/mapstate.go, denyPreferredInsertWithChanges, b095517e625e.
     .. [2] cilium/cilium pull request 35449 for the later rule.
     """
-    ordered = list(insertions)
+    state = _inserted(list(insertions), universe, has_companions=has_companions)
+    if has_precedence:
+        _leave_out_covered(state)
+    return state
+
+
+def _inserted(ordered: list[Insertion], universe: Universe, *, has_companions: bool) -> MapState:
     state = MapState()
     if not any(one.is_deny for one in ordered):
         for one in ordered:
@@ -168,7 +181,26 @@ def _without_companions(ordered: list[Insertion], state: MapState) -> MapState:
     return state
 
 
-def _union(entries: dict[Key, int], keys: Iterable[Key]) -> int:
+def _leave_out_covered(state: MapState) -> None:
+    """Leave out what is allowed past proxies where a redirect of the same peer, or of anyone, is.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy/mapstate.go, insertWithChanges, as vendored by cilium/cilium-cli
+       43f930e14 (main of 2024-12-06): each redirect goes before what has none.
+    """
+    through = {
+        key: state.allows.get(key, 0) & _union(proxies, proxies)
+        for key, proxies in state.redirects.items()
+    }
+    for key in list(state.allows) if through else ():
+        covered = _union(through, (other for other in through if other.holds(key)))
+        own = through.get(key, 0)
+        left = own if covered & ANYONE else state.allows[key] & ~covered | own
+        _take(state.allows, key, ~left)
+
+
+def _union(entries: Mapping[K, int], keys: Iterable[K]) -> int:
     found = 0
     for key in keys:
         found |= entries[key]
