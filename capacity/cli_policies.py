@@ -201,6 +201,8 @@ def identities(
               help="A policy that the change takes away (several allowed).")  # fmt: skip
 @click.option("--fail-at", type=float, default=0.9, show_default=True,
               help="Share of a map at which the check fails.")  # fmt: skip
+@click.option("--factor", type=float, default=1.0, show_default=True,
+              help="Workloads to judge, as a multiple of those there are.")  # fmt: skip
 @_VERSION
 @click.option("-o", "--output", default="table", show_default=True,
               type=click.Choice(["table", "json", "csv", "junit", "sarif"]),
@@ -212,6 +214,7 @@ def check(
     values: tuple[str, ...],
     deleted: tuple[str, ...],
     fail_at: float,
+    factor: float,
     cilium: str | None,
     output: str,
 ) -> None:
@@ -233,7 +236,7 @@ def check(
 
     changed = [read_inventory(path) for path in (*changed_policies, *services, *values)]
     base, version = read_inventory(inventory), _version(cilium)
-    result = gate(base, changed, version=version, fail_at=fail_at, deleted=deleted)
+    result = gate(base, changed, version=version, fail_at=fail_at, deleted=deleted, factor=factor)
     balanced = service_gate(base, changed, version=version, fail_at=fail_at)
     for headline in filter(None, (result.headline, balanced.headline)):
         click.echo(headline, err=True)

@@ -57,7 +57,7 @@ def junit(result: Gate, services: ServiceGate) -> str:
 def sarif(result: Gate, services: ServiceGate) -> str:
     """Give a SARIF log: an error an endpoint or map that gets short, or a rejected policy."""
     found = [
-        _result(_RULE_OF[row["verdict"]], _sentence(row), row["endpoint"], None)
+        _result(_RULE_OF[row["verdict"]], _sentence(row), row["endpoint"], row["source"])
         for row in result.failing.iter_rows(named=True)
     ]
     found += [
@@ -100,7 +100,8 @@ def _sentence(row: dict[str, Any]) -> str:
     before = "new" if row["before"] is None else f"{row['before']:,}"
     text = f"{row['endpoint']}: {before} → {row['after']:,} of {row['limit']:,} entries"
     if row["policy"]:
-        text += f"; most are made by {row['policy']} ({row['policy_entries']:,})"
+        text += f"; most are made by {row['policy']} ({row['policy_entries']:,}), "
+        text += f"of these {row['rule_entries']:,} by {row['rule']}"
     return text
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
 
-from capacity.cilium.policy import contributions, ready, recount, rows, statuses
-from capacity.cilium.policy.growth import map_limit
+from capacity.cilium.policy import explain, ready, recount, rows, statuses
+from capacity.cilium.policy.growth import growth, map_limit
 from capacity.errors import SettingsError
 from capacity.inventory import Inventory, merge
 from capacity.tables import Column, Table, check
@@ -30,6 +31,9 @@ GATE: Final = Table(
         ),
         Column("policy", pl.String, "", "policy that makes most of the entries", nullable=True),
         Column("policy_entries", pl.Int64, "entry", "that this policy makes", nullable=True),
+        Column("rule", pl.String, "", "its heaviest rule, as ingress[2]", nullable=True),
+        Column("rule_entries", pl.Int64, "entry", "that this rule makes", nullable=True),
+        Column("source", pl.String, "", "file and document of the policy", nullable=True),
     ),
 )  # fmt: skip
 REJECTED: Final = Table(
@@ -74,6 +78,7 @@ def gate(
     version: str,
     fail_at: float = 0.9,
     deleted: Iterable[str] = (),
+    factor: float = 1.0,
 ) -> Gate:
     """Compare the policy maps of a cluster before and after a change.
 
@@ -90,23 +95,39 @@ def gate(
         Share of a policy map's size at which an endpoint is short. [1]
     deleted
         Policies that the change takes away, as ``kind/namespace/name``.
+    factor
+        Workloads to judge, as a multiple of those there are: see
+        `capacity.cilium.policy.growth`. [1]
 
     Raises
     ------
     SettingsError
-        If `fail_at` is not in 0…1, or a policy to delete is not in the base.
+        If `fail_at` is not in 0…1, `factor` below 1, or a policy to delete is not in the base.
     """
     if not 0 < fail_at <= 1:
         raise SettingsError(f"fail-at: {fail_at} is outside 0…1, more than 0")
+    if not 1 <= factor < math.inf:
+        raise SettingsError(f"factor: {factor}; wanted 1 or more, a multiple of the workloads")
     after = merge([_without(base, deleted), *changed])
-    cluster = ready(base, version=version)
-    counted = rows.counts(cluster)
-    _, recounted = recount(cluster, base, after)
+    if factor == 1:
+        cluster = ready(base, version=version)
+        counted = rows.counts(cluster)
+        _, recounted = recount(cluster, base, after)
+    else:
+        counted, recounted = (_grown(one, factor, version) for one in (base, after))
     sizes = [map_limit(inventory, version=version) for inventory in (base, after)]
     table = _compared(counted, recounted, sizes, fail_at)
     table = _with_heaviest(table, after, version)
     rejected = _rejected(after, changed, version)
     return Gate(check(table, GATE), rejected, _headline(table, rejected, fail_at))
+
+
+def _grown(inventory: Inventory, factor: float, version: str) -> pl.DataFrame:
+    """Count the entries of each endpoint when there are more workloads, rounded up."""
+    more = pl.col("growing") * (factor - 1)
+    return growth(inventory, version=version).select(
+        "endpoint", total=(pl.col("entries") + more).ceil().cast(pl.Int64)
+    )
 
 
 def _without(base: Inventory, deleted: Iterable[str]) -> Inventory:
@@ -149,23 +170,31 @@ def _compared(
 
 
 def _with_heaviest(table: pl.DataFrame, after: Inventory, version: str) -> pl.DataFrame:
-    """Name the policy that makes most entries of each endpoint that is short."""
+    """Name the policy that makes most entries of each endpoint that is short, and its rule."""
     short = table.filter(pl.col("verdict").is_in(_SHORT))["endpoint"].head(_EXPLAINED)
-    blank = [
-        pl.lit(None, pl.String).alias("policy"),
-        pl.lit(None, pl.Int64).alias("policy_entries"),
-    ]
     if short.is_empty():
-        return table.with_columns(blank)
-    made = contributions(after, version=version, options={"endpoints": ",".join(short)})
+        names = [name for name in GATE.schema.names() if name not in table.columns]
+        return table.with_columns(pl.lit(None, GATE.schema[name]).alias(name) for name in names)
+    cluster = ready(after, version=version, options={"endpoints": ",".join(short)})
+    made = explain.contributions(cluster).filter(pl.col("policy") != "")
+    titles = [policy.title for policy in cluster.state.policies]
+    sources = after.policies.select("source", policy=pl.Series(titles, dtype=pl.String))
     heaviest = (
-        made.filter(pl.col("policy") != "")
-        .group_by("endpoint", "policy")
+        made.group_by("endpoint", "policy")
         .agg(policy_entries=pl.col("entries").sum())
         .sort("policy_entries", "policy", descending=[True, False])
         .unique("endpoint", keep="first", maintain_order=True)
+        .join(sources.unique("policy", keep="last"), on="policy", how="left")
     )
-    return table.join(heaviest, on="endpoint", how="left", maintain_order="left")
+    rules = explain.rule_contributions(cluster).sort(
+        "entries", "rule", descending=[True, False], maintain_order=True
+    )
+    heaviest_rules = rules.unique(["endpoint", "policy"], keep="first").select(
+        "endpoint", "policy", "rule", rule_entries="entries"
+    )
+    return table.join(heaviest, on="endpoint", how="left", maintain_order="left").join(
+        heaviest_rules, on=["endpoint", "policy"], how="left", maintain_order="left"
+    )
 
 
 def _rejected(after: Inventory, changed: Sequence[Inventory], version: str) -> pl.DataFrame:

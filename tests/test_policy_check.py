@@ -21,7 +21,8 @@ import yaml
 import capacity
 from capacity.cilium.policy import count
 from capacity.cli import main
-from capacity.inventory import merge
+from capacity.errors import SettingsError
+from capacity.inventory import Inventory, merge
 from capacity.load import read_inventory
 from capacity.policy_check import gate
 from capacity.settings import PlanSettings
@@ -102,6 +103,8 @@ def test_a_change_that_overflows_a_map_fails_and_names_policy_and_endpoint(clust
     assert not told["passes"]
     assert worst["endpoint"] == "shop/web-0"
     assert worst["policy"] == "CiliumNetworkPolicy/shop/web"
+    assert (worst["rule"], worst["rule_entries"]) == ("ingress[0]", worst["policy_entries"])
+    assert worst["source"].startswith("large.yaml")
     assert worst["limit"] == 1024
     base = read_inventory(cluster / "base")
     counts = dict(count(base, version="1.17").select("endpoint", "total").iter_rows())
@@ -109,6 +112,44 @@ def test_a_change_that_overflows_a_map_fails_and_names_policy_and_endpoint(clust
     # 60 ports are 6 x what 10 ports are, Cilium's own entries stay
     assert worst["after"] == pytest.approx(6 * worst["before"], rel=0.05)
     assert "1 of 22 endpoints change" in done.stderr
+
+
+def test_a_change_of_services_changes_the_entries_of_rules_that_name_them(cluster: Path) -> None:
+    rule = {"toServices": [{"k8sService": {"serviceName": "far", "namespace": "shop"}}]}
+    far = policy("far", range(1, 2))
+    far["spec"] = {"endpointSelector": {"matchLabels": {"app": "web"}}, "egress": [rule]}
+    (cluster / "base" / "far.yaml").write_text(yaml.safe_dump(far))
+    name = {"name": "far", "namespace": "shop"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": name,
+               "spec": {"clusterIP": "10.9.9.9", "ports": [{"port": 80}]}}  # fmt: skip
+    addresses = [{"ip": f"192.0.2.{n}"} for n in range(5)]
+    backends = {"apiVersion": "v1", "kind": "Endpoints", "metadata": name,
+                "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]}  # fmt: skip
+    (cluster / "services.yaml").write_text(yaml.safe_dump_all([service, backends]))
+    done = run(*CHECK, "--services", "services.yaml", "-o", "json", cwd=cluster)
+    told = {row["endpoint"]: row for row in json.loads(done.stdout)["endpoints"]}["shop/web-0"]
+    assert told["after"] - told["before"] == 5
+
+
+def test_values_that_change_how_policies_are_enforced_are_judged(cluster: Path) -> None:
+    (cluster / "always.yaml").write_text("policyEnforcementMode: always\nbpf: {}\n")
+    done = run(*CHECK, "--values", "always.yaml", "-o", "json", cwd=cluster)
+    told = {row["endpoint"]: row for row in json.loads(done.stdout)["endpoints"]}
+    # A pod without policies: localhost stays, what was allowed to and from anyone goes
+    assert (told["shop/p0"]["before"], told["shop/p0"]["after"]) == (3, 1)
+
+
+def test_workloads_to_come_are_judged_with_a_factor(cluster: Path) -> None:
+    same = (*CHECK, "--policies", "same.yaml", "-o", "json")
+    at = {factor: run(*same, "--factor", factor, cwd=cluster)
+          for factor in ("1", "2", "6")}  # fmt: skip
+    worst = {factor: json.loads(done.stdout)["endpoints"][0] for factor, done in at.items()}
+    # 10 ports for each pod of the namespace: 20 workloads now
+    assert worst["2"]["after"] - worst["1"]["after"] == 200
+    assert [done.returncode for done in at.values()] == [0, 0, 0]
+    assert worst["6"]["verdict"] == "short before"
+    with pytest.raises(SettingsError, match="factor"):
+        gate(Inventory(), version="1.17", factor=0.5)
 
 
 def test_a_larger_map_lets_the_change_pass(cluster: Path) -> None:
