@@ -194,6 +194,7 @@ def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
         start=settings.start,
         end=settings.end,
         step=None if settings.step is None else parse_duration(settings.step),
+        only_cluster=settings.cluster,
     )
     places = [settings.inventory] if settings.inventory else [] if is_url(source) else [source]
     parts = [read_inventory(place, required=place != source) for place in places]

@@ -111,6 +111,7 @@ def read(
     end: Instant | None = None,
     step: str | float | None = None,
     cluster: str | None = None,
+    only_cluster: str | None = None,
 ) -> Metrics:
     """Read a metric export, whatever format it is in.
 
@@ -133,6 +134,9 @@ def read(
     cluster
         Name of series without a label cluster; where left out that of the only cluster the
         source names, else ``default``, Cilium's own default.
+    only_cluster
+        The only cluster that is needed: an API that holds several is asked for its series alone.
+        Of files, and where the label ``cluster`` does not tell clusters apart, all are given.
 
     Returns
     -------
@@ -148,6 +152,7 @@ def read(
     """
     # Series without a label cluster keep the empty name until all sources are known
     selection = select(metrics, start, end, cluster or "", now=time.time())
+    selection = replace(selection, only=only_cluster)
     width = None if step is None else parse_duration(step, what="step")
     if width is not None and width <= 0:
         raise SettingsError(f"step: {step!r} is no time; write for example 5m")

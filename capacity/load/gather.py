@@ -25,7 +25,7 @@ FIRST_MILLISECOND: Final = 100_000_000_000
 # Faults of one source that are told in full; the rest is counted.
 TOLD_FAULTS: Final = 3
 # cilium/cilium pkg/defaults/defaults.go, ClusterName
-_CLUSTER: Final = "default"
+CLUSTER: Final = "default"
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 
 NOTHING_WANTED: Final = "no sample of wanted metrics and times"
@@ -45,13 +45,15 @@ class Selection:
     """The wanted part of an export.
 
     `metrics` are names or regular expressions, None for all; `start` and `end` are milliseconds,
-    both inclusive; `cluster` names series that carry no label cluster.
+    both inclusive; `cluster` names series that carry no label cluster. Where `only` is given,
+    readers may leave out the series of other clusters.
     """
 
     metrics: tuple[str, ...] | None = None
     start: int | None = None
     end: int | None = None
-    cluster: str = _CLUSTER
+    cluster: str = CLUSTER
+    only: str | None = None
 
     @property
     def pattern(self) -> str:
@@ -97,7 +99,7 @@ def select(
     metrics: str | Iterable[str] | None,
     start: Instant | None,
     end: Instant | None,
-    cluster: str = _CLUSTER,
+    cluster: str = CLUSTER,
     *,
     now: float,
 ) -> Selection:

@@ -30,6 +30,7 @@ from capacity.load.prom_questions import (
     is_memory,
     label_names,
     metric_names,
+    of_cluster,
     rising,
     selector,
     shards,
@@ -102,6 +103,7 @@ def read(url: str, selection: Selection, step: float | None = None) -> Metrics:
         end=selection.end,
         step=step,
         cluster=selection.cluster,
+        only_cluster=selection.only,
     )
 
 
@@ -114,6 +116,7 @@ def fetch(
     end: int | None = None,
     step: float | None = None,
     cluster: str = "default",
+    only_cluster: str | None = None,
     headers: Mapping[str, str] | None = None,
     aggregate: Aggregate = "auto",
     quantile: float | None = None,
@@ -144,6 +147,8 @@ def fetch(
         Times that are left out are multiples of the step too.
     cluster
         Name of series without a label cluster.
+    only_cluster
+        The only cluster that is needed, where the label ``cluster`` tells several apart.
     headers
         Further headers.
     aggregate
@@ -192,6 +197,8 @@ def fetch(
         names = metric_names(server, asked, matchers, span)
         if metrics is None:
             names = [name for name in names if not _is_left_out(name)]
+        if only_cluster is not None:
+            matchers = of_cluster(server, names, matchers, span, only_cluster)
         load = expected_load(server, names, matchers, span)
         many = sum(load.series.values()) * span.points
         is_many = aggregate == "auto" and many > most_samples

@@ -12,7 +12,9 @@ import orjson
 import yaml
 
 from capacity.errors import ExportError, SettingsError
+from capacity.facts import derivations
 from capacity.load import prom_json
+from capacity.load.gather import CLUSTER
 from capacity.load.prom_server import LONG_QUESTION, RefusedError, Server, ask
 
 # prometheus/prometheus web/api/v1/api.go queryRange: "exceeded maximum resolution of 11,000 points
@@ -179,6 +181,30 @@ def expected_load(server: Server, names: Sequence[str], matchers: str, span: Ran
     except (RefusedError, ExportError, ValueError):
         pass
     return Load(counts, rate)
+
+
+def of_cluster(
+    server: Server, names: Sequence[str], matchers: str, span: Range, cluster: str
+) -> str:
+    """Give matchers of one cluster's series; the same ones where that might leave out some of it.
+
+    Series without a label belong to the only cluster that Cilium's metrics name, and where other
+    labels may name clusters, which of them counts is told when all is read (observe/names.py).
+    """
+    named: set[str] = set()
+    try:
+        for group in _groups([name for name in names if name.startswith("cilium_")]):
+            question = {"match[]": selector(group, matchers), **times(span)}
+            told = ask(server, "label/cluster/values", question).get("data")
+            named |= {str(value) for value in told or ()}
+        has_others = bool(
+            set(derivations.labels("cluster")) & label_names(server, names, matchers, span)
+        )
+    except (RefusedError, ExportError):
+        return matchers
+    if cluster == CLUSTER or has_others or cluster not in named or len(named - {""}) == 1:
+        return matchers
+    return f"{matchers}{',' if matchers else ''}cluster={_quoted(cluster)}"
 
 
 def _values(server: Server, query: str, moment: int) -> list[tuple[Mapping[str, str], float]]:

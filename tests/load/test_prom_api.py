@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +18,9 @@ from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics
 from capacity.load import prom_api
 from capacity.load.prom_api import Range, chunks
+from capacity.observe.names import one_cluster
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving, written
+from tests.prometheus_server import serving
 
 END = START + STEP * (POINTS - 1)
 QUICK = (0.01, 0.01)
@@ -340,6 +343,55 @@ def test_many_series_are_asked_for_in_more_requests() -> None:
         ask(url, end=START + 999 * STEP)
     ranges = [one for one in seen if one.path.endswith("query_range")]
     assert len(ranges) == 20  # 1,000 series × 1,000 points, 50,000 samples a request
+
+
+@pytest.fixture(scope="module")
+def two_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    times, values = [START, START + STEP], [1.0, 2.0]
+    texts = (
+        'cilium_a{cluster="prod",node="a"}',
+        'cilium_a{cluster="staging",node="b"}',
+        'cilium_b{cluster="prod",node="a"}',
+        'cilium_c{cluster="prod",k8s_cluster="west"}',
+        'up{cluster="prod"}',
+        "up",
+    )
+    folder = tmp_path_factory.mktemp("clusters")
+    with serving([(text, times, values) for text in texts], folder) as url:
+        yield url
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("metrics", "are_asked_for"),
+    [
+        (["cilium_a", "up"], ["prod"]),
+        # The series of `up` without a cluster is of the only one that Cilium's metrics name
+        (["cilium_b", "up"], ["prod", None]),
+        # Another label may name the cluster
+        (["cilium_a", "cilium_c"], ["prod", "staging"]),
+    ],
+)
+def test_one_cluster_is_asked_for_where_that_gives_the_same(
+    two_clusters: str, metrics: list[str], are_asked_for: list[str | None]
+) -> None:
+    given = {"metrics": metrics, "start": START / 1000, "end": (START + STEP) / 1000, "step": 15}
+    whole = capacity.read(two_clusters, **given)  # type: ignore[arg-type]
+    asked = capacity.read(two_clusters, only_cluster="prod", **given)  # type: ignore[arg-type]
+    told = prom_api.fetch(
+        two_clusters, metrics=metrics, start=START, end=START + STEP, step=15, cluster="",
+        only_cluster="prod",
+    )  # fmt: skip
+    found = {name or None for name in told.series["cluster"]}
+    assert found == set(are_asked_for)
+    if "cilium_c" not in metrics:
+        one, other = (one_cluster(each, "prod") for each in (whole, asked))
+        assert rows_of(one) == rows_of(other)
+
+
+def rows_of(metrics: Metrics) -> list[tuple[object, ...]]:
+    joined = metrics.samples.join(metrics.series, on="series").drop("series")
+    return sorted(joined.rows(), key=str)
 
 
 # Secrets
