@@ -85,7 +85,9 @@ def _encode(times: Integers, bits: npt.NDArray[np.uint64], out: Bytes) -> int:
     delta, lead, trail = 0, 255, 0
     for k in range(1, len(times)):
         now = times[k] - times[k - 1]
-        bit = _uvarint(out, bit, np.uint64(now)) if k == 1 else _delta_of_delta(out, bit, now - delta)
+        bit = (
+            _uvarint(out, bit, np.uint64(now)) if k == 1 else _delta_of_delta(out, bit, now - delta)
+        )
         delta = now
         xor = bits[k] ^ bits[k - 1]
         if xor == np.uint64(0):
@@ -170,9 +172,15 @@ class Block:
     def close(self, start: int, end: int) -> None:
         """Write index and meta.json."""
         (self.folder / "index").write_bytes(_index(self.series))
-        stats = {"numSamples": self.samples, "numSeries": len(self.series), "numChunks": self.chunks}
-        meta = {"ulid": self.folder.name, "minTime": start, "maxTime": end, "stats": stats,
-                "compaction": {"level": 1, "sources": [self.folder.name]}, "version": 1}  # fmt: skip
+        stats = {
+            "numSamples": self.samples,
+            "numSeries": len(self.series),
+            "numChunks": self.chunks,
+        }
+        times = {"minTime": start, "maxTime": end}
+        compaction = {"level": 1, "sources": [self.folder.name]}
+        meta = {"ulid": self.folder.name, **times, "stats": stats, "compaction": compaction}
+        meta["version"] = 1
         (self.folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
@@ -268,7 +276,9 @@ def write(
         for begin in range(0, len(names), 2000):
             own = names[begin : begin + 2000]
             which = np.array([k for k, _ in own])
-            times = low + np.arange(points) * scrape * 1000 + rng.integers(0, 500, (len(own), points))
+            times = (
+                low + np.arange(points) * scrape * 1000 + rng.integers(0, 500, (len(own), points))
+            )
             day = 1 + 0.5 * np.sin(times / (24 * HOUR) * 2 * np.pi)
             use = rng.gamma(4, 0.25, times.shape) * day * levels[which, None]
             burnt = np.cumsum(use * scrape, axis=1) + totals[begin : begin + 2000, None]

@@ -39,8 +39,8 @@ EDGES: Final = (
 # Few series, and a value that must not be missed: read whole
 EVENTS: Final = ("kube_pod_container_status_last_terminated_reason",)
 WANTED: Final = (*USAGE, *EDGES, *EVENTS)
-# Samples of a window of blocks: 24 bytes each while they are read, about 1 GB
-_WINDOW_SAMPLES: Final = 40_000_000
+# Samples of a window of blocks: 24 bytes each while they are read, up to 1.5 GB
+_WINDOW_SAMPLES: Final = 64_000_000
 # Chunks hold 120 samples: of shorter windows more is decoded than is used
 _SHORTEST: Final = 12 * 3_600_000
 _DEFAULT_DAYS: Final = "-14d"
@@ -51,11 +51,10 @@ _EDGE: Final = 10 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Usage from `first` on [ms], with samples before it for the first rates; and what is set."""
+    """Usage of a window that follows the one before, what is set, and the share read so far."""
 
     usage: Metrics
     state: Metrics
-    first: int
     share: float
 
 
@@ -81,7 +80,7 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
         for value, what in ((settings.start, "start"), (settings.end, "end"))
     )
     if isinstance(source, Metrics):
-        yield Part(source, source, 0, 1.0)
+        yield Part(source, source, 1.0)
     elif is_url(source) and source.startswith(("http://", "https://")):
         until = instant("now", now=now) if end is None else end
         since = instant(_DEFAULT_DAYS, now=until / 1000) if start is None else start
@@ -92,7 +91,7 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
             yield from _of_blocks(blocks, start, end, settings)
         else:
             told = read(source, metrics=WANTED, start=start, end=end)
-            yield Part(told, told, 0, 1.0)
+            yield Part(told, told, 1.0)
 
 
 def _of_api(url: str, start: int, end: int, settings: RightsizingSettings) -> Iterator[Part]:
@@ -107,8 +106,8 @@ def _of_api(url: str, start: int, end: int, settings: RightsizingSettings) -> It
     edges = _edges(start, end, _DAY, settings.step_milliseconds)
     for low, high in zip(edges, edges[1:], strict=False):
         usage = prom_api.fetch(
-            url, metrics=USAGE, matchers=matchers, start=low - 2 * settings.step_milliseconds,
-            end=high - 1, step=step, cluster=cluster, aggregate="max",
+            url, metrics=USAGE, matchers=matchers, start=low, end=high - 1, step=step,
+            cluster=cluster, aggregate="max",
         )  # fmt: skip
         found = [
             prom_api.fetch(url, metrics=EDGES, start=begin, end=stop, step=step, cluster=cluster)
@@ -118,31 +117,71 @@ def _of_api(url: str, start: int, end: int, settings: RightsizingSettings) -> It
             prom_api.fetch(url, metrics=EVENTS, start=low, end=high - 1, step=3600,
                            cluster=cluster, aggregate="max")
         )  # fmt: skip
-        yield Part(usage, _joined(found), low, (high - start) / (end - start))
+        yield Part(usage, _joined(found), (high - start) / (end - start))
 
 
 def _of_blocks(
     blocks: list[_Block], start: int | None, end: int | None, settings: RightsizingSettings
 ) -> Iterator[Part]:
     first = max(min(b.first for b in blocks), start or 0)
-    last = min(max(b.last for b in blocks), math.inf if end is None else end + 1)
+    last = int(min(max(b.last for b in blocks), math.inf if end is None else end + 1))
     if first >= last:
         raise ExportError(f"{blocks[0].folder.parent}: no block holds the times asked for")
-    rate = sum(block.samples for block in blocks) / (last - first)
-    width = max(_SHORTEST, int(_WINDOW_SAMPLES / max(rate, 1e-9)))
-    edges = _edges(first, int(last), width, settings.step_milliseconds)
-    lookback = 2 * settings.step_milliseconds
-    for low, high in zip(edges, edges[1:], strict=False):
-        near = [str(b.folder) for b in blocks if b.first < high and b.last > low - lookback]
-        if not near:
-            continue
-        usage = read(near, metrics=USAGE, start=low - lookback, end=high - 1)
+    is_first = True
+    for low, high in _windows(blocks, first, last, settings.step_milliseconds):
+        near = [str(b.folder) for b in blocks if b.first < high and b.last > low]
+        usage = read(near, metrics=(*USAGE, *EVENTS), start=low, end=high - 1)
         state = [
             read(near, metrics=EDGES, start=begin, end=stop)
-            for begin, stop in _read_at(low, high, is_first=low == first)
+            for begin, stop in _read_at(low, high, is_first=is_first)
         ]
-        state.append(read(near, metrics=EVENTS, start=low, end=high - 1))
-        yield Part(usage, _joined(state), low, (high - first) / (last - first))
+        is_first = False
+        yield Part(usage, _joined([_events(usage), *state]), (high - first) / (last - first))
+
+
+def _events(usage: Metrics) -> Metrics:
+    """Give the series of events alone."""
+    series = usage.series.filter(pl.col("metric").is_in(EVENTS))
+    if series.is_empty():
+        return Metrics(series, usage.samples.head(0), usage.sources.head(0))
+    samples = usage.samples.join(series.select("series"), on="series", how="semi")
+    return Metrics(series, samples, usage.sources.head(0))
+
+
+def _windows(blocks: list[_Block], first: int, last: int, step: int) -> list[tuple[int, int]]:
+    """Give windows of about as many samples: of whole blocks, as each block's index is read anew.
+
+    Blocks that overlap are read together; what is too large is cut at multiples of the step, so
+    that no step is cut in two.
+    """
+    out: list[tuple[int, int]] = []
+    samples = 0
+    for low, high, many in _spans(blocks):
+        begin, stop = max(low, first), min(high, last)
+        if begin >= stop:
+            continue
+        if out and samples + many <= _WINDOW_SAMPLES and out[-1][1] == begin:
+            out[-1] = (out[-1][0], stop)
+            samples += many
+            continue
+        pieces = max(1, round(many / _WINDOW_SAMPLES))
+        width = max(_SHORTEST, math.ceil((high - low) / pieces))
+        edges = _edges(begin, stop, width, step)
+        out += zip(edges, edges[1:], strict=False)
+        samples = many if len(edges) == 2 else _WINDOW_SAMPLES
+    return out
+
+
+def _spans(blocks: list[_Block]) -> list[tuple[int, int, int]]:
+    """Give times that blocks cover without overlapping others, and the samples there."""
+    spans: list[tuple[int, int, int]] = []
+    for block in blocks:
+        if spans and block.first < spans[-1][1]:
+            low, high, many = spans[-1]
+            spans[-1] = (low, max(high, block.last), many + block.samples)
+        else:
+            spans.append((block.first, block.last, block.samples))
+    return spans
 
 
 def _read_at(low: int, high: int, *, is_first: bool) -> list[tuple[int, int]]:

@@ -40,7 +40,7 @@ class Steps:
 
 def resample(
     series: Keys, times: Integers, values: Floats, kinds: Kinds, scales: Floats, width: int,
-    first: int,
+    before: tuple[Integers, Floats],
 ) -> Steps:  # fmt: skip
     """Give one value a step: the largest of a gauge, the mean rate of a counter.
 
@@ -52,8 +52,9 @@ def resample(
         By series: UNUSED, GAUGE or COUNTER, and what its value or rate is multiplied with.
     width
         Width of a step. [ms]
-    first
-        First step wanted, in widths since 1970; samples before it only begin the first rates.
+    before
+        By series: time [ms] and value of the last sample of the window before, time -1 without one;
+        the last ones of this window take their place.
 
     Notes
     -----
@@ -64,7 +65,8 @@ def resample(
     --------
     >>> told = resample(
     ...     np.zeros(4, np.uint32), np.array([0, 60_000, 120_000, 180_000]),
-    ...     np.array([0.0, 6, 3, 9]), np.array([COUNTER], np.uint8), np.ones(1), 60_000, 0)
+    ...     np.array([0.0, 6, 3, 9]), np.array([COUNTER], np.uint8), np.ones(1), 60_000,
+    ...     (np.full(1, -1), np.zeros(1)))
     >>> told.step.tolist(), [round(float(value), 3) for value in told.value]
     ([1, 2, 3], [0.1, 0.05, 0.1])
     """
@@ -74,7 +76,7 @@ def resample(
         np.empty(most, np.float32), np.empty(most, np.int32),
     )  # fmt: skip
     many = _resample(
-        series, times, values, kinds, scales, width, first,
+        series, times, values, kinds, scales, width, *before,
         out.series, out.step, out.value, out.many,
     )  # fmt: skip
     return Steps(out.series[:many], out.step[:many], out.value[:many], out.many[:many])
@@ -101,7 +103,8 @@ def _single(value: float) -> np.float32:  # pragma: no cover
 @njit(cache=True, nogil=True)
 def _resample(
     series: Keys, times: Integers, values: Floats, kinds: Kinds, scales: Floats, width: int,
-    first: int, out_series: Keys, out_step: Numbers, out_value: Singles, out_many: Numbers,
+    last_time: Integers, last_value: Floats, out_series: Keys, out_step: Numbers,
+    out_value: Singles, out_many: Numbers,
 ) -> int:  # pragma: no cover  # fmt: skip
     told = 0
     i, end = 0, len(series)
@@ -116,7 +119,7 @@ def _resample(
         for k in range(begin, i + 1):
             now = times[k] // width if k < i else np.int64(-1)
             if now != step:
-                is_told = step >= first and (many > 0 if kind == GAUGE else seconds > 0)
+                is_told = step >= 0 and (many > 0 if kind == GAUGE else seconds > 0)
                 if is_told:
                     value = largest if kind == GAUGE else increase / seconds
                     out_series[told], out_step[told] = one, step
@@ -127,12 +130,13 @@ def _resample(
                 continue
             many += 1
             largest = max(largest, values[k])
-            if kind == COUNTER and k > begin and np.isfinite(values[k - 1]):
-                gap, rise = times[k] - times[k - 1], values[k] - values[k - 1]
-                is_switched = rise < 0 and values[k] >= _SWITCHED * values[k - 1]
-                if gap <= _LONGEST_GAP * width and not is_switched:
-                    increase += rise if rise >= 0 else values[k]
-                    seconds += gap / 1000
+            gap, rise = times[k] - last_time[one], values[k] - last_value[one]
+            is_switched = rise < 0 and values[k] >= _SWITCHED * last_value[one]
+            is_next = last_time[one] >= 0 and gap <= _LONGEST_GAP * width
+            last_time[one], last_value[one] = times[k], values[k]
+            if kind == COUNTER and is_next and not is_switched:
+                increase += rise if rise >= 0 else values[k]
+                seconds += gap / 1000
     return told
 
 

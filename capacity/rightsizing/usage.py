@@ -67,12 +67,13 @@ def collect(
     units = pl.DataFrame(schema={**dict.fromkeys(UNIT, pl.String), "unit": pl.UInt32})
     states, sources, samples = [], [], 0
     bounds: list[int] = []
+    before = pl.DataFrame(schema={"key": pl.UInt64, "time": pl.Int64, "value": pl.Float64})
     for part in parts:
         usage = one_cluster(part.usage, settings.cluster)
         keyed = _containers(usage.series, settings)
         units = _numbered(units, keyed)
         keyed = keyed.join(units, on=UNIT, maintain_order="left")
-        rows = _rows(usage, keyed, width, part.first // width)
+        rows, before = _rows(usage, keyed, width, before)
         samples += int(rows.many.sum())
         _add(rows, keyed, held)
         if len(rows.step):
@@ -110,17 +111,29 @@ def _numbered(units: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
         *UNIT, pl.col("unit").cast(pl.UInt32))])  # fmt: skip
 
 
-def _rows(usage: Metrics, keyed: pl.DataFrame, width: int, first: int) -> Rows:
+def _rows(
+    usage: Metrics, keyed: pl.DataFrame, width: int, before: pl.DataFrame
+) -> tuple[Rows, pl.DataFrame]:
+    """Give a window's steps, and the last sample of each series for the next window.
+
+    Series are the same where their labels are, whatever number they have in a window.
+    """
+    keys = usage.series.drop("series").hash_rows()
+    last = pl.DataFrame({"key": keys}).join(before, on="key", how="left", maintain_order="left")
+    times, values = last["time"].fill_null(-1), last["value"].fill_null(0.0)
+    carried = (times.to_numpy().copy(), values.to_numpy().copy())
     many = len(usage.series)
     kinds, scales = np.full(many, UNUSED, np.uint8), np.ones(many)
     for metric, (kind, scale) in _KINDS.items():
         own = keyed.filter(pl.col("metric") == metric)["series"].to_numpy()
         kinds[own], scales[own] = kind, scale
     samples = usage.samples if is_in_order(usage.samples) else usage.samples.sort("series", "time")
-    return resample(
+    rows = resample(
         samples["series"].to_numpy(), samples["time"].to_physical().to_numpy(),
-        samples["value"].to_numpy(), kinds, scales, width, first,
+        samples["value"].to_numpy(), kinds, scales, width, carried,
     )  # fmt: skip
+    ends = pl.DataFrame({"key": keys, "time": carried[0], "value": carried[1]})
+    return rows, ends.filter(pl.col("time") >= 0).unique("key", maintain_order=True)
 
 
 def _add(rows: Rows, keyed: pl.DataFrame, held: dict[str, Held]) -> None:
