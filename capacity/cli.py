@@ -19,6 +19,7 @@ from capacity.cli_lb import measure
 from capacity.cli_policies import check, policies
 from capacity.cli_resources import resources
 from capacity.cli_services import services
+from capacity.cli_shapes import shapes
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
 from capacity.simulation_settings import SimulationSettings
@@ -318,6 +319,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 cli.add_command(policies)
 cli.add_command(check)
 cli.add_command(resources)
+cli.add_command(shapes)
 cli.add_command(services)
 cli.add_command(measure)
 cli.add_command(upgrade)

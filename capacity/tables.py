@@ -744,6 +744,69 @@ RIGHTSIZING: Final = Table(
         Column("side_effect", pl.String, "", "of changing it", nullable=True),
     ),
 )
+_SHAPE_LAW: Final = (
+    Column("resource", pl.String),
+    Column("kind", pl.String, "", "hard, settable, or tested (Kubernetes goes no further)"),
+    Column("per_pod", pl.Float64, "of the resource", "null: not known", nullable=True),
+    Column("per_node", pl.Float64, "of the resource"),
+    Column("per_service", pl.Float64, "of the resource"),
+    Column("limit", pl.Int64, "of the resource", "as it is set"),
+    Column("most", pl.Int64, "of the resource", "that may be set; null: memory", nullable=True),
+    Column("setting", pl.String, "", "Helm value that moves the limit", nullable=True),
+    Column("why", pl.String, "", "what takes it"),
+)
+SHAPE_LAWS: Final = Table(
+    "shape_laws", "what pods, nodes and services take of one limited resource", _SHAPE_LAW
+)
+SHAPE_USE: Final = Table(
+    "shape_use",
+    "one limited resource: what a shape of the cluster takes, and the most nodes of that shape",
+    (
+        *_SHAPE_LAW,
+        Column("need", pl.Int64, "of the resource", "null: not known", nullable=True),
+        Column("usage", pl.Float64, "1", "need divided by limit", nullable=True),
+        Column("nodes_most", pl.Int64, "1", "as set; null: nodes take none", nullable=True),
+        Column("nodes_raised", pl.Int64, "1", "with the most that may be set", nullable=True),
+        Column("status", pl.String, "", "fits, raise, redesign, untested, unknown"),
+        Column("fix", pl.String, "", "setting that makes it fit", nullable=True),
+    ),
+)
+SHAPE_FRONTIER: Final = Table(
+    "shape_frontier",
+    "the most nodes of one shape of cluster",
+    (
+        Column("pods_per_node", pl.Float64, "1"),
+        Column("services", pl.Int64, "1"),
+        Column("policies", pl.Float64, "1", "entries of the fullest policy map, a multiple"),
+        Column("nodes", pl.Int64, "1", "most that fit as set"),
+        Column("binds", pl.String, "", "resource that is used up first"),
+        Column("nodes_raised", pl.Int64, "1", "most with every setting raised as far as it goes"),
+        Column("binds_raised", pl.String, "", "resource that is used up first then"),
+        Column("nodes_tested", pl.Int64, "1", "most that Kubernetes is tested to", nullable=True),
+    ),
+)
+MESH: Final = Table(
+    "mesh",
+    "one way to split nodes into clusters of a mesh: use of limits, of a cluster where not told",
+    (
+        Column("split", pl.String, "", "clusters x nodes of each"),
+        Column("clusters", pl.Int64, "1"),
+        Column("nodes", pl.Int64, "1", "of a cluster"),
+        Column("verdict", pl.String, "", "fits, fits after changes, untested, infeasible"),
+        Column("max_connected_clusters", pl.Int64, "1", "to be installed with", nullable=True),
+        Column("identities", pl.Int64, "1", "of a cluster", nullable=True),
+        Column("identities_limit", pl.Int64, "1", "of a cluster"),
+        Column("ipcache", pl.Int64, "entry", "of every agent, all clusters together"),
+        Column("node_map", pl.Int64, "entry", "of every agent, all clusters together"),
+        Column("service_ids", pl.Int64, "1", "of a node"),
+        Column("services_map", pl.Int64, "entry", "of a node"),
+        Column("policy_map", pl.Int64, "entry", "of the fullest endpoint", nullable=True),
+        Column("watchers", pl.Int64, "1", "agents that watch one API server"),
+        Column("remote_watches", pl.Int64, "1", "agents x other clusters, without KVStoreMesh"),
+        Column("endpoint_events", pl.Float64, "1/s", "CiliumEndpoint, no slices", nullable=True),
+        Column("short", pl.String, "", "what does not fit, and what to set", nullable=True),
+    ),
+)
 TABLES: Final = (
     SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, NAMESPACES, IDENTITIES,
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
@@ -751,4 +814,5 @@ TABLES: Final = (
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
     FORECAST, EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
     SERVICE_GROWTH, DOUBTS, COVERAGE,
+    SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
 )  # fmt: skip
