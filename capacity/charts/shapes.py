@@ -1,4 +1,4 @@
-"""The frontier of shapes as one figure: plotly is imported only here and in charts.py."""
+"""The frontier of shapes as one figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from capacity.shapes import Shape
 
-# Okabe and Ito's palette, as in charts.py
+# Okabe and Ito's palette, as in plan.py
 _LINES: Final = {
     "nodes": ("#D55E00", "as it is set"),
     "nodes_raised": ("#0072B2", "every setting raised"),
