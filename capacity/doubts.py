@@ -10,6 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from capacity import facts
+from capacity.cilium.conntrack import diagnose
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
@@ -21,6 +22,7 @@ from capacity.units import format_bytes
 _ENTRIES_SLACK: Final = 16
 _ENTRIES_SHARE: Final = 0.05
 _COUNT_SHARE: Final = 0.1
+_CT_MAP: Final = r"^(cilium_)?ct_?(any)?[46]_global$"
 _DRIVERS: Final = ("nodes", "endpoints", "identities", "policies")
 
 
@@ -53,6 +55,7 @@ def doubts(
         *_maps(steps, inventory, version),
         *_objects(driven, inventory),
         *_not_finite(metrics),
+        *_insertions(steps, inventory),
     ]
     blank = {"cluster": cluster, "since": None, "until": None, "metric": None}
     return check(pl.DataFrame([blank | row for row in rows], schema=DOUBTS.schema), DOUBTS)
@@ -186,3 +189,35 @@ def _not_finite(metrics: Metrics) -> list[dict[str, Any]]:
         .sort("metric")
         .iter_rows()
     ]
+
+
+def _insertions(steps: pl.DataFrame, inventory: Inventory) -> list[dict[str, Any]]:
+    """Tell whether failed insertions into conntrack maps are a reason to make these larger."""
+    lately = steps.filter(pl.col("time") >= pl.col("time").max() - pl.duration(days=1))
+    failed = lately.filter(quantity="ct_insertion_failures")
+    rate = failed["largest"].max()
+    if not isinstance(rate, float) or rate <= 0:
+        return []
+    pressure = _fullest(lately.filter(pl.col("subject").str.contains(_CT_MAP)))
+    kernels = inventory.nodes["kernel"].drop_nulls().unique().sort()
+    found = diagnose(rate, pressure=pressure, kernel=kernels[0] if len(kernels) else None)
+    return [{
+        "kind": "failed insertions", "subject": "map ct", "since": failed["time"].min(),
+        "until": failed["time"].max(), "metric": rate,
+        "other": rate if pressure is None else pressure, "unit": "1/s",
+        "used": "larger maps help" if found.recommend_resize else "no larger map",
+        "detail": found.sentence,
+    }]  # fmt: skip
+
+
+def _fullest(maps: pl.DataFrame) -> float | None:
+    """Give the largest share of its size that a map is full; None where none is told."""
+    sizes = maps.filter(quantity="map_max_entries").select("time", "subject", size="smallest")
+    entries = maps.filter(quantity="map_entries").join(sizes, on=["time", "subject"], how="inner")
+    told = pl.concat(
+        [
+            maps.filter(quantity="map_pressure").select(share="largest"),
+            entries.select(share=pl.col("largest") / pl.col("size")),
+        ]
+    )["share"].max()
+    return float(told) if isinstance(told, float) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import capacity
+from capacity.doubts import doubts
+from capacity.export import Metrics
+from capacity.inventory import Inventory
+from capacity.observe import drivers
+from capacity.observe import steps as steps_of
 from capacity.observe.leaks import leaks, without
 from capacity.settings import DRIVER_NAMES, PlanSettings
-from capacity.tables import DRIVERS, STEPS
+from capacity.tables import DRIVERS, NODES, STEPS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2.0**20
@@ -164,3 +170,35 @@ def test_an_inventory_of_another_size_is_told_not_used(folder: Path) -> None:
     assert (row["subject"], row["metric"], row["other"]) == ("nodes", 53.0, 10.0)
     assert row["used"] == "metrics"
     assert plan.drivers["nodes"].max() == 53.0
+
+
+@pytest.mark.parametrize(
+    ("pressure", "kernel", "used", "word"),
+    [
+        (0.03, "5.14.0-427", "no larger map", "kernels from 5.11 to 6.14"),
+        (0.97, "5.14.0-427", "larger maps help", "97% full"),
+        (0.03, "6.18.1", "no larger map", "tell full maps from locked ones first"),
+    ],
+)
+def test_failed_insertions_are_told_apart_from_a_full_map(
+    export: Callable[..., Metrics], pressure: float, kernel: str, used: str, word: str
+) -> None:
+    # S23 of the acceptance scenarios: 12 drops/s, pressure 0.03, kernel 5.14
+    times = [60_000 * i for i in range(60)]
+    drops = {"__name__": "cilium_drop_count_total", "reason": "CT: Map insertion failed",
+             "direction": "EGRESS", "node": "n1"}  # fmt: skip
+    gauge = {"__name__": "cilium_bpf_map_pressure", "map_name": "ct4_global", "node": "n1"}
+    count = {"__name__": "cilium_nodes_all_num", "node": "n1"}
+    metrics = export(
+        (drops, [(at, 12.0 * at / 1000) for at in times]),
+        (gauge, [(at, pressure) for at in times]),
+        (count, [(at, 9.0) for at in times]),
+    )
+    steps = steps_of(metrics)
+    row = dict.fromkeys(NODES.schema) | {"node": "n1", "kernel": kernel, "labels": "{}"}
+    inventory = Inventory(nodes=pl.DataFrame([row], schema=NODES.schema))
+    found = doubts(metrics, steps, drivers(steps), inventory, [], "1.17")
+    (told,) = found.filter(kind="failed insertions").iter_rows(named=True)
+    assert told["metric"] == pytest.approx(12, rel=0.01)
+    assert told["used"] == used
+    assert word in told["detail"]

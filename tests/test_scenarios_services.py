@@ -79,8 +79,8 @@ def test_s10_ports_toward_one_remote(scenarios: dict[str, Any]) -> None:
 
 def test_s17_leases_of_l2_announcements(scenarios: dict[str, Any]) -> None:
     for given, out in zip(scenarios["S17"]["in"], scenarios["S17"]["out"], strict=True):
-        load = lease_load(given["services"], renew_deadline=given["leaseRenewDeadline_s"],
-                          qps=given["qps"])  # fmt: skip
+        load = lease_load(given["services"], version=VERSION, qps=given["qps"],
+                          renew_deadline=given["leaseRenewDeadline_s"])  # fmt: skip
         assert load.needed_qps == out["needed_qps"]
         assert load.fits is (out["verdict"] != "fail")
 

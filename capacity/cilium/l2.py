@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from capacity import facts
 from capacity.errors import SettingsError
 
-# Chart defaults: cilium/cilium install/kubernetes/cilium/values.yaml l2announcements
-RENEW_DEADLINE: Final = 5.0
-# k8sClientRateLimit.qps of the chart, 1.14 and later
-QPS: Final = 10.0
+_RENEW: Final = "l2-announcements-renew-deadline"
+_QPS: Final = "k8s-client-qps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,11 @@ class LeaseLoad:
 
 
 def lease_load(
-    services: int, *, renew_deadline: float = RENEW_DEADLINE, qps: float = QPS
+    services: int,
+    *,
+    version: str,
+    renew_deadline: float | None = None,
+    qps: float | None = None,
 ) -> LeaseLoad:
     """Tell the API requests that announced services cost an agent which holds all their leases.
 
@@ -36,6 +39,8 @@ def lease_load(
     ----------
     services
         Announced services. [1]
+    version
+        Cilium version: its defaults hold where the others are left out.
     renew_deadline
         l2announcements.leaseRenewDeadline. [s]
     qps
@@ -53,9 +58,12 @@ def lease_load(
 
     Examples
     --------
-    >>> lease_load(65, renew_deadline=2).needed_qps
+    >>> lease_load(65, version="1.17", renew_deadline=2).needed_qps
     32.5
     """
+    default = dict(facts.options(version).select("option", "default").iter_rows())
+    renew_deadline = float(default[_RENEW] or 0) if renew_deadline is None else renew_deadline
+    qps = float(default[_QPS] or 0) if qps is None else qps
     if services < 0 or renew_deadline <= 0 or qps <= 0:
         raise SettingsError("services: 0 or more; renew deadline and qps: above 0")
     return LeaseLoad(services / renew_deadline, qps, int(qps * renew_deadline))

@@ -23,6 +23,7 @@ from capacity.errors import SettingsError
 from capacity.tables import Column, Table, check
 
 Slots = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 MAGLEV: Final = Table(
     "maglev",
@@ -112,7 +113,7 @@ def lookup_table(
     --------
     >>> table = lookup_table(names(3), 251)
     >>> np.bincount(table).tolist()
-    [84, 83, 84]
+    [84, 84, 83]
     """
     if not 0 < len(backends) <= _MOST_BACKENDS or len(set(backends)) != len(backends):
         raise SettingsError(f"backends: wanted 1 to {_MOST_BACKENDS:,} names, none of them twice")
@@ -123,9 +124,7 @@ def lookup_table(
         raise SettingsError("weights: wanted one of 1 to 65535 for each backend")
     data = [name.encode() for name in backends]
     order = np.array(sorted(range(len(data)), key=data.__getitem__))
-    ends = np.cumsum([len(data[i]) for i in order])
-    whole = np.frombuffer(b"".join(data[i] for i in order), np.uint8)
-    hashes = _hashes(whole, ends.astype(np.int64), np.uint64(_seed(seed)))
+    hashes = _hashes([data[i] for i in order], _seed(seed))
     return order[_filled(hashes, table_size, given[order].astype(np.int64))].astype(np.int64)
 
 
@@ -240,61 +239,51 @@ def _seed(text: str) -> int:
     return int.from_bytes(told[:4], "big")
 
 
-@njit(cache=True)
-def _rotated(value: np.uint64, by: int) -> np.uint64:
-    return np.uint64((value << np.uint64(by)) | (value >> np.uint64(64 - by)))
-
-
-@njit(cache=True)
-def _mixed(value: np.uint64) -> np.uint64:
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xC4CEB9FE1A85EC53)
-    value ^= value >> np.uint64(33)
-    return value
-
-
-@njit(cache=True)
-def _word(data: npt.NDArray[np.uint8], start: int, end: int) -> np.uint64:
-    """Read up to 8 bytes, the first one the lowest."""
-    word = np.uint64(0)
-    for i in range(min(8, max(end - start, 0))):
-        word |= np.uint64(data[start + i]) << np.uint64(8 * i)
-    return word
-
-
-@njit(cache=True)
-def _hashes(data: npt.NDArray[np.uint8], ends: Slots, seed: np.uint64) -> npt.NDArray[np.uint64]:
-    """MurmurHash3, 128 bits for x64, of byte strings that stand one after the other [1].
+def _hashes(data: Sequence[bytes], seed: int) -> npt.NDArray[np.uint64]:
+    """MurmurHash3, 128 bits for x64, of byte strings [1]; those of one length all at once.
 
     .. [1] A. Appleby, MurmurHash3.cpp MurmurHash3_x64_128, public domain (aappleby/smhasher).
     """
-    one, two = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
-    out = np.empty((len(ends), 2), np.uint64)
-    start = 0
-    for i in range(len(ends)):
-        end = ends[i]
-        h1 = h2 = seed
-        at = start
-        while end - at >= 16:
-            h1 ^= _rotated(_word(data, at, end) * one, 31) * two
-            h1 = (_rotated(h1, 27) + h2) * np.uint64(5) + np.uint64(0x52DCE729)
-            h2 ^= _rotated(_word(data, at + 8, end) * two, 33) * one
-            h2 = (_rotated(h2, 31) + h1) * np.uint64(5) + np.uint64(0x38495AB5)
-            at += 16
-        h2 ^= _rotated(_word(data, at + 8, end) * two, 33) * one
-        h1 ^= _rotated(_word(data, at, end) * one, 31) * two
-        length = np.uint64(end - start)
-        h1, h2 = h1 ^ length, h2 ^ length
-        h1 += h2
-        h2 += h1
-        h1, h2 = _mixed(h1), _mixed(h2)
-        h1 += h2
-        h2 += h1
-        out[i, 0], out[i, 1] = h1, h2
-        start = end
+    out = np.empty((len(data), 2), np.uint64)
+    lengths = np.array([len(one) for one in data])
+    for length in np.unique(lengths):
+        own = np.flatnonzero(lengths == length).tolist()
+        blocks = max(-(-int(length) // 16), 1)
+        whole = b"".join(data[i].ljust(16 * blocks, b"\0") for i in own)
+        words = np.frombuffer(whole, "<u8").reshape(len(own), 2 * blocks)
+        out[own] = np.stack(_hashed(words, int(length), seed), axis=1)
     return out
+
+
+def _hashed(words: Words, length: int, seed: int) -> tuple[Words, Words]:
+    """Hash rows of 16-byte blocks, the last one filled up with zeros."""
+    one, two = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
+    h1 = h2 = np.full(len(words), seed, np.uint64)
+    for block in range(words.shape[1] // 2):
+        first, second = words[:, 2 * block], words[:, 2 * block + 1]
+        h1 = h1 ^ _rotated(first * one, 31) * two
+        if 16 * (block + 1) > length:
+            h2 = h2 ^ _rotated(second * two, 33) * one
+            break
+        h1 = (_rotated(h1, 27) + h2) * np.uint64(5) + np.uint64(0x52DCE729)
+        h2 = h2 ^ _rotated(second * two, 33) * one
+        h2 = (_rotated(h2, 31) + h1) * np.uint64(5) + np.uint64(0x38495AB5)
+    h1, h2 = h1 ^ np.uint64(length), h2 ^ np.uint64(length)
+    h1 = h1 + h2
+    h2 = h2 + h1
+    h1, h2 = _mixed(h1), _mixed(h2)
+    h1 = h1 + h2
+    return h1, h2 + h1
+
+
+def _rotated(value: Words, by: int) -> Words:
+    return (value << np.uint64(by)) | (value >> np.uint64(64 - by))
+
+
+def _mixed(value: Words) -> Words:
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> np.uint64(33))
 
 
 @njit(cache=True)

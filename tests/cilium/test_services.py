@@ -282,7 +282,7 @@ VERSIONS = st.sampled_from(["1.14", "1.16", "1.17", "1.18", "1.19", "1.20"])
 
 
 @given(SHAPES, VERSIONS)
-@limits(max_examples=25)
+@limits(max_examples=20)
 def test_a_shape_costs_what_the_rule_says(told: dict[str, Any], version: str) -> None:
     """Frontends x (1 + backends); with one node address: it, the surrogate, VIP, cluster IP."""
     got = counts(shape(**told), version, ipv6=told["families"] == 2)
@@ -302,7 +302,7 @@ def test_a_shape_costs_what_the_rule_says(told: dict[str, Any], version: str) ->
 
 
 @given(st.permutations(range(8)), VERSIONS)
-@limits(max_examples=10)
+@limits(max_examples=4)
 def test_the_order_of_services_and_backends_changes_nothing(order: list[int], version: str) -> None:
     read = merge([inventory(CASES[name]) for name in ("lb-2", "conditions", "nodeport-3-addrs")])
     whole = shape(services=8, ports=2, backends=3, type="NodePort")
