@@ -34,7 +34,7 @@ from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
-from capacity.policy_outlook import outlook
+from capacity.policy_outlook import node_costs, outlook
 from capacity.recommend import Situation, present, reachable, recommend
 from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
@@ -47,8 +47,8 @@ Progress = Callable[[str, float], None]
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "growth_laws", "history", "curves", "policy_growth", "service_growth", "doubts",
-    "coverage", "sources",
+    "growth", "growth_laws", "history", "curves", "policy_growth", "policy_nodes",
+    "service_growth", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -76,6 +76,7 @@ class Plan:
     history: pl.DataFrame
     curves: pl.DataFrame
     policy_growth: pl.DataFrame
+    policy_nodes: pl.DataFrame
     service_growth: pl.DataFrame
     doubts: pl.DataFrame
     coverage: pl.DataFrame
@@ -177,6 +178,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         history=pl.concat(history_rows(item) for item in fitted),
         curves=pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
         policy_growth=policies.table,
+        policy_nodes=node_costs(inventory, version),
         service_growth=services.table,
         doubts=distrusted,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),

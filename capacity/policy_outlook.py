@@ -13,11 +13,12 @@ from typing import Any
 import polars as pl
 
 from capacity.cilium.policy.growth import growth as policy_growth
+from capacity.cilium.policy.nodes import policy_nodes
 from capacity.growth import Growth
 from capacity.inventory import Inventory
 from capacity.running_out import runs_out
 from capacity.settings import PlanSettings
-from capacity.tables import POLICY_GROWTH
+from capacity.tables import POLICY_GROWTH, POLICY_NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ def outlook(inventory: Inventory, growth: Growth, settings: PlanSettings, versio
     row = rows.row(0, named=True)
     nodes = math.ceil(growth.now * (1.0 if not full.is_empty() else row["factor"]))
     return _told(table, row, nodes, growth, settings)
+
+
+def node_costs(inventory: Inventory, version: str) -> pl.DataFrame:
+    """Give table policy_nodes; empty without pods or policies in the inventory."""
+    if inventory.endpoints.is_empty() or inventory.policies.is_empty():
+        return POLICY_NODES.empty()
+    return policy_nodes(inventory, version=version)
 
 
 def _told(

@@ -686,6 +686,22 @@ SERVICE_GROWTH: Final = Table(
         Column("service_entries", pl.Int64, "entry", "of the services map", nullable=True),
     ),
 )  # fmt: skip
+POLICY_NODES: Final = Table(
+    "policy_nodes",
+    "what the inventory's policies cost one node; the fullest policy map first",
+    (
+        Column("node", pl.String, "", "(unknown): pods of no known node"),
+        Column("endpoints", pl.Int64, "1", "pods, the host, the health endpoint"),
+        Column("worst_endpoint", pl.String, "", "whose policy map is the fullest"),
+        Column("worst_entries", pl.Int64, "entry", "null: policies conflict", nullable=True),
+        Column("limit", pl.Int64, "entry", "bpf-policy-map-max"),
+        Column("entries", pl.Int64, "entry", "in all policy maps of the node"),
+        Column("memlock", pl.Int64, "byte", "all of them, as the kernel reports them"),
+        Column("charged", pl.Int64, "byte", "as it charges them; null: unknown", nullable=True),
+        Column("redirects", pl.Int64, "1", "to proxies: endpoint, direction, port, listener"),
+        Column("updates", pl.Float64, "entry", "that change with one identity of pods, the mean"),
+    ),
+)
 DOUBTS: Final = Table(
     "doubts",
     "one reason to distrust a number of the export, and what was done about it",
@@ -813,6 +829,6 @@ TABLES: Final = (
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
     FORECAST, EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
-    SERVICE_GROWTH, DOUBTS, COVERAGE,
+    SERVICE_GROWTH, POLICY_NODES, DOUBTS, COVERAGE,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
 )  # fmt: skip
