@@ -221,7 +221,8 @@ def check(
     """Tell before a rollout whether a change overflows a policy map or a load balancer map.
 
     Exit 0 it fits · 1 an endpoint, a load balancer map or the service IDs get short, or Cilium
-    would refuse what changed · 2 wrong input.
+    would refuse what changed · 2 wrong input: also Helm values that the chart does not know, and
+    sizes that an agent would refuse.
 
     \b
     Examples:
@@ -229,13 +230,20 @@ def check(
       capacity check --inventory dump/ --policies new.yaml --values values.yaml -o sarif > out.sarif
       capacity check --inventory dump/ --services services/ --cilium 1.17 --fail-at 0.8
     """
+    from pathlib import Path
+
     from capacity import gate_formats, printing
+    from capacity.errors import SettingsError
     from capacity.load import read_inventory
     from capacity.policy_check import gate
     from capacity.service_check import service_gate
+    from capacity.values_check import value_faults
 
-    changed = [read_inventory(path) for path in (*changed_policies, *services, *values)]
     base, version = read_inventory(inventory), _version(cilium)
+    faults = value_faults({Path(path): version for path in values}, base)
+    if faults:
+        raise SettingsError("; ".join(faults))
+    changed = [read_inventory(path) for path in (*changed_policies, *services, *values)]
     result = gate(base, changed, version=version, fail_at=fail_at, deleted=deleted, factor=factor)
     balanced = service_gate(base, changed, version=version, fail_at=fail_at)
     for headline in filter(None, (result.headline, balanced.headline)):

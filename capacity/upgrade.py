@@ -15,12 +15,12 @@ from capacity import facts
 from capacity.errors import FactError
 from capacity.inventory import Inventory
 from capacity.limits import configured_sizes, node_memory
-from capacity.load.helm import nearest
 from capacity.recommend.cost import is_there, map_bytes
 from capacity.recommend.present import Present, present
 from capacity.settings import PlanSettings
 from capacity.tables import STEPS, UPGRADE, check
 from capacity.units import format_bytes
+from capacity.values_check import wrong_values
 
 _Fact = dict[str, Any]
 # Columns whose change matters; the first ones of a table name a row
@@ -100,7 +100,8 @@ def _row(
     both = [one for one in (old, new) if one is not None]
     return {
         "kind": kind, "name": name, "change": change, "before": _text(before),
-        "after": _text(after), "act": act, "effect": effect, "source": fact.get("source", ""),
+        "after": _text(after), "act": act, "effect": effect,
+        "source": fact.get("source", "cilium/charts, facts/chart_values.csv"),
         "verified": all(bool(one.get("verified", True)) for one in both),
     }  # fmt: skip
 
@@ -221,38 +222,13 @@ def _values(old: str, new: str, values: Mapping[str, Any], *, is_first: bool) ->
 
     What was so before is told in the first step only.
     """
-    before, after = (
-        dict(facts.chart_values(v).select("key", "kind").iter_rows()) for v in (old, new)
-    )
-    removed = {row["key"]: row for row in facts.removed_values(new).iter_rows(named=True)}
-    gone_before = set(facts.removed_values(old)["key"])
-    for key in _leaves(values, ""):
-        gone = removed.get(key)
-        was_well = key not in gone_before and _is_known(key, before)
-        if (gone is None and _is_known(key, after)) or not (was_well or is_first):
+    before = {one.key for one in wrong_values(values, old)}
+    for one in wrong_values(values, new):
+        if one.key in before and not is_first:
             continue
-        if gone is not None:
-            told = f"{gone['consequence']} from {gone['since']} on: use {gone['instead']}"
-        else:
-            near = nearest(key, after)
-            told = "Helm takes it without a word, and it does nothing"
-            told += f"; did you mean {near}?" if near else ""
-        change = "gone" if was_well or gone is not None else "unknown"
-        yield _row("value", key, change, None, gone, told, act=True)
-
-
-def _is_known(key: str, known: Mapping[str, str]) -> bool:
-    parts = key.split(".")
-    above = (".".join(parts[:i]) for i in range(1, len(parts)))
-    return key in known or any(known.get(path) == "free" for path in above)
-
-
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+        is_gone = one.key not in before or one.fact is not None
+        change = "gone" if is_gone else "unknown"
+        yield _row("value", one.key, change, None, one.fact, one.told, act=True)
 
 
 def _memory(

@@ -1,0 +1,95 @@
+"""Helm values before a rollout: keys that no chart knows, options that an agent refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from capacity import facts
+from capacity.cilium.map_sizes import validate
+from capacity.inventory import Inventory
+from capacity.load.helm import nearest, option_rows, read_values
+
+
+@dataclass(frozen=True, slots=True)
+class WrongValue:
+    """A value that does nothing, or on which the chart fails, and what to do.
+
+    `fact` is the row of facts.removed_values that says so, None where the chart does not know it.
+    """
+
+    key: str
+    told: str
+    fact: dict[str, Any] | None
+
+
+def wrong_values(values: Mapping[str, Any], version: str) -> list[WrongValue]:
+    """Give the values that the chart of a Cilium version does not know, or fails on.
+
+    Examples
+    --------
+    >>> [one.told for one in wrong_values({"tunnel": "disabled"}, "1.17")]
+    ['the chart fails from 1.15 on: use routingMode and tunnelProtocol']
+    """
+    removed = {row["key"]: row for row in facts.removed_values(version).iter_rows(named=True)}
+    found = []
+    for key in _leaves(values, ""):
+        gone = removed.get(key)
+        if gone is not None:
+            told = f"{gone['consequence']} from {gone['since']} on: use {gone['instead']}"
+            found.append(WrongValue(key, told, gone))
+        elif not _is_known(key, _chart(version)):
+            near = nearest(key, _chart(version))
+            told = "Helm takes it without a word, and it does nothing"
+            found.append(WrongValue(key, told + (f"; did you mean {near}?" if near else ""), None))
+    return found
+
+
+def value_faults(files: Mapping[Path, str], base: Inventory) -> list[str]:
+    """Say what is wrong with changed values: unknown keys, and sizes that an agent refuses.
+
+    Parameters
+    ----------
+    files
+        File of Helm values → Cilium version it is for. What is no file of values is left alone.
+    base
+        The cluster as it is: its options hold where the values say nothing.
+    """
+    found = []
+    memory = base.nodes["memory"].min()
+    for path, version in files.items():
+        values = read_values(path)
+        if "kind" in values or "apiVersion" in values:
+            continue
+        found += [f"{path}: {one.key}: {one.told}" for one in wrong_values(values, version)]
+        options = dict(base.options.select("option", "value").iter_rows())
+        options |= {option: value for option, value, _ in option_rows(values, str(path))}
+        told = validate(
+            options, version=version, memory_bytes=memory if isinstance(memory, int) else None
+        )
+        found += [f"{path}: {one.message}" for one in told if one.level == "error"]
+    return found
+
+
+@cache
+def _chart(version: str) -> Mapping[str, str]:
+    return dict(facts.chart_values(version).select("key", "kind").iter_rows())
+
+
+def _is_known(key: str, known: Mapping[str, str]) -> bool:
+    parts = key.split(".")
+    above = (".".join(parts[:i]) for i in range(1, len(parts)))
+    # What Helm itself gives to subcharts
+    is_helms = parts[0] in ("global", "enabled", "tags")
+    return is_helms or key in known or any(known.get(path) == "free" for path in above)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
