@@ -95,7 +95,8 @@ def test_s28_the_gate_holds_a_change_against_the_map_it_is_for(
         # Cilium's own entries of an endpoint (the host, egress that no policy limits) come on top
         assert 0 <= worst["after"] - out[0]["entries"] <= 4
         assert worst["after"] / worst["limit"] == pytest.approx(wanted["pressure"], abs=0.001)
-        assert worst["policy"] == "CiliumNetworkPolicy/shop/old"  # the one that makes most
+        if wanted["exit"]:
+            assert worst["policy"] == "CiliumNetworkPolicy/shop/old"  # the one that makes most
 
 
 def allow(group: str, ports: int) -> dict[str, Any]:
