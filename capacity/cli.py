@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from capacity.cli_day2 import drift, upgrade
-from capacity.cli_lb import measure
+from capacity.cli_lb import lb, measure
 from capacity.cli_policies import check, policies
 from capacity.cli_resources import resources
 from capacity.cli_services import services
@@ -324,6 +324,7 @@ cli.add_command(services)
 cli.add_command(measure)
 cli.add_command(upgrade)
 cli.add_command(drift)
+cli.add_command(lb)
 
 
 def main() -> None:

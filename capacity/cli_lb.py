@@ -1,4 +1,4 @@
-"""Commands about load balancing: measure this machine."""
+"""Commands about load balancing: measure this machine, size a tier, costs in production."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from capacity.cli_options import OUTPUT
 
+SHORT: Final = 1
 _TIMINGS: Final = (
     "hook", "stage", "services", "backends", "ct_entries", "map_type", "flows", "is_new", "cores",
     "nanoseconds", "low", "high", "wall_over_kernel", "awake_over_kernel", "disturbed",
@@ -121,3 +122,146 @@ def measure_lb(cpu: tuple[int, ...], out: Path | None, output: str, **options: A
     if out is not None:
         calibration.write(made, out)
         click.echo(f"written: {out}", err=True)
+
+
+def _tier_options(function: Any) -> Any:
+    """Make the options of a tier from the fields of its settings."""
+    from dataclasses import fields
+
+    from capacity.tier_settings import TierSettings
+
+    for item in reversed(fields(TierSettings)):
+        name = item.name.replace("_", "-")
+        told = {"help": item.metadata["help"] + _unit(item.metadata["unit"])}
+        choices = item.metadata.get("choices")
+        kind: Any = click.Choice(choices) if choices else type(item.default)
+        flag = f"--{name}/--no-{name}" if isinstance(item.default, bool) else f"--{name}"
+        function = click.option(
+            flag, item.name, type=None if "/" in flag else kind, default=item.default,
+            show_default=True, **told,
+        )(function)  # fmt: skip
+    return function
+
+
+def _unit(unit: str) -> str:
+    return "" if unit in ("", "1") else f" [{unit}]"
+
+
+_CALIBRATION = click.option(
+    "--calibration", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Costs measured on your machine by `capacity measure lb --out FILE`.",
+)  # fmt: skip
+
+
+@click.group("lb")
+def lb() -> None:
+    """Size load-balancing nodes, and see what a packet costs in production.
+
+    \b
+    Examples:
+      capacity lb size --mpps 10 --mode dsr --xdp native --cores 16
+      capacity lb live ./export
+    """
+
+
+@lb.command("size")
+@_tier_options
+@_CALIBRATION
+@click.option(
+    "--nodes",
+    type=int,
+    multiple=True,
+    metavar="N",
+    help="Node counts to tell besides the one needed (several allowed).",
+)
+@click.option("--chart", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write a chart here, one HTML page.")  # fmt: skip
+@OUTPUT
+def size(
+    nodes: tuple[int, ...],
+    calibration: Path | None,
+    chart: Path | None,
+    output: str,
+    **options: Any,
+) -> None:
+    """Tell how many nodes carry a packet rate, with spare ones, and what each count carries.
+
+    Rates are of request packets from clients; a node's work on replies and on packets of other
+    nodes is counted. A rate has bounds that 95 % and 5 % of the draws reach. Exit 1 where named
+    node counts do not carry the demand.
+
+    \b
+    Examples:
+      capacity lb size --mpps 10 --mode dsr --xdp native --placement dedicated --cores 16
+      capacity lb size --mpps 2 --mode snat --nodes 3 --nodes 6 --calibration lb.json -o csv
+    """
+    from capacity import printing
+    from capacity.throughput import calibration as files
+    from capacity.throughput import costs, tier
+    from capacity.tier_settings import TierSettings
+
+    settings = TierSettings(**options)
+    held = files.read(calibration) if calibration else None
+    least = 1 + settings.spare + settings.upgrading
+    needed = None if nodes else tier.nodes_needed(settings, held)
+    counts = sorted(set(nodes) or tier.around(needed or least, least))
+    table = tier.tier(settings, counts, held)
+    shown = [c for c in table.columns if c not in ("carrying", "hop_share")]
+    printing.show(table, output, columns=shown)  # type: ignore[arg-type]
+    if needed is not None:
+        click.echo(f"{needed} nodes carry {settings.mpps:g} million packets/s, of which "
+                   f"{settings.spare + settings.upgrading} may be away", err=True)  # fmt: skip
+    for line in (costs.machine_of(held), *tier.doubts(settings, held)):
+        click.echo(line, err=True)
+    if chart is not None:
+        from capacity.charts.tier import carries
+
+        _write_page(carries(table, settings).to_html(include_plotlyjs=True), chart)
+        click.echo(f"written: {chart}", err=True)
+    if nodes and not table["fits"].all():
+        sys.exit(SHORT)
+
+
+@lb.command("live")
+@click.argument("source", metavar="SOURCE")
+@click.option("--cluster", help="Cluster, where the source holds several.")
+@click.option("--cpu", type=click.FloatRange(0.01, 1.0), default=0.7, show_default=True,
+              help="Share of a CPU that softirq may take.")  # fmt: skip
+@OUTPUT
+def live_command(source: str, cluster: str | None, cpu: float, output: str) -> None:
+    """Tell what a packet costs in production, from node_exporter and Cilium, and the headroom.
+
+    SOURCE: an export with node_cpu_seconds_total, node_softnet_times_squeezed_total and
+    cilium_forward_count_total over hours in which traffic varied.
+
+    \b
+    Examples:
+      capacity lb live ./export
+      capacity lb live https://prometheus.example:9090 --cpu 0.5 -o json
+    """
+    from capacity import printing
+    from capacity.load import read
+    from capacity.observe.names import one_cluster
+    from capacity.throughput.live import COUNTERS, LIVE, live
+
+    wanted = list(COUNTERS.values())
+    table = live(one_cluster(read(source, metrics=wanted), cluster), budget=cpu)
+    shown = [c for c in LIVE.schema if c not in ("packets_most", "frame")]
+    printing.show(table, output, columns=shown)  # type: ignore[arg-type]
+
+
+def _write_page(text: str, path: Path) -> None:
+    """Write whole or not at all."""
+    import os
+    import tempfile
+
+    from capacity.errors import SettingsError
+
+    try:
+        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        raise SettingsError(f"--chart: {path} cannot be written: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Waiting in queues: M/M/c exactly, G/G/1 by Kingman's formula, polling cores at low load.
+"""Waiting in queues: M/M/c, one core to which packets come in trains, cores that sleep at low load.
 
 Times in seconds, rates per second; everything is vectorized.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import least_squares
 from scipy.special import gammaincc, gammaln
 
 from capacity.errors import ModelError
@@ -75,22 +75,26 @@ def wait_mmc(arrival_rate: npt.ArrayLike, service_rate: float, servers: int) -> 
         return np.where(free > 0, erlang_c(rate / service_rate, servers) / np.abs(free), np.inf)
 
 
-def wait_gg1(
+def wait_batches(
     utilization: npt.ArrayLike,
-    service: float,
-    variation: float = 1.0,
+    service: npt.ArrayLike,
+    *,
+    variation: float = 0.0,
+    burst: float = 1.0,
     quantile: float | None = None,
 ) -> Array:
-    """Wait in the queue of one core: mean, or a quantile.
+    """Wait in the queue of one core to which packets come in trains: mean, or a quantile.
 
     Parameters
     ----------
     utilization : array
         ρ. [1]
-    service : float
-        Mean time of a packet. [s]
+    service : array
+        Mean time of a packet, s. [s]
     variation : float
-        (c²_arrivals + c²_service) / 2: 1 for M/M/1, 0.5 for M/D/1, more for bursts. [1]
+        Squared coefficient of variation of that time, c²: 0 if always the same, 1 exponential. [1]
+    burst : float
+        Mean length b of trains, which come by Poisson; lengths are geometric. [1]
     quantile : float, optional
         E.g. 0.99; the mean where None.
 
@@ -99,36 +103,52 @@ def wait_gg1(
     ndarray
         Wait, inf where ρ ≥ 1. [s]
 
+    Raises
+    ------
+    ModelError
+        If trains are shorter than 1.
+
     Notes
     -----
-    Mean ρ/(1−ρ) · variation · service: exact for M/M/1 and M/D/1, an upper bound in heavy
-    traffic else. The quantile takes the tail as exponential,
-    P(W > t) = ρ exp(−ρ t / mean): exact for M/M/1.
+    Mean s (ρ (1 + c²)/2 + b − 1)/(1 − ρ), exact (M^[X]/G/1). A quantile takes the tail as
+    exponential, P(W > t) = p exp(−p t / mean), with p = 1 − (1 − ρ)/b who waits at all: exact for
+    M/M/1, else an approximation.
 
     References
     ----------
-    .. [1] J. F. C. Kingman, The single server queue in heavy traffic, Proc. Camb. Phil. Soc. 57
-       (1961).
+    .. [1] P. J. Burke, Delays in single-server queues with batch input, Operations Research 23
+       (1975). With b = 1 the formula of Pollaczek and Khinchin, Kleinrock I, eq. 5.71.
 
     Examples
     --------
-    >>> round(float(wait_gg1(0.5, 1.0)), 6), round(float(wait_gg1(0.5, 1.0, 0.5)), 6)
+    >>> float(wait_batches(0.5, 1.0, variation=1.0)), float(wait_batches(0.5, 1.0))
     (1.0, 0.5)
     """
+    if not burst >= 1:
+        raise ModelError(f"trains of {burst} packets: wanted 1 or more")
     rho = np.asarray(utilization, float)
     inside = np.clip(rho, 0.0, _MOST)
-    mean = inside / (1 - inside) * variation * service
+    own = inside * (1 + variation) / 2 + burst - 1
+    told = np.asarray(service, float) * own / (1 - inside)
     if quantile is not None:
+        waiting = 1 - (1 - inside) / burst
         with np.errstate(divide="ignore", invalid="ignore"):
-            excess = np.log(inside / (1 - quantile))
-            mean = np.where(inside > 1 - quantile, mean / inside * excess, 0.0)
-    return np.where(rho >= 1, np.inf, mean)
+            tail = told / waiting * np.log(waiting / (1 - quantile))
+        told = np.where(waiting > 1 - quantile, tail, 0.0)
+    return np.where(rho >= 1, np.inf, told)
 
 
 def utilization_for_wait(
-    wait: float, service: float, variation: float = 1.0, quantile: float | None = None
-) -> float:
-    """Give the largest utilization at which the wait of `wait_gg1` is at most `wait`. [1].
+    wait: float,
+    service: npt.ArrayLike,
+    *,
+    variation: float = 0.0,
+    burst: float = 1.0,
+    quantile: float | None = None,
+) -> Array:
+    """Give the largest utilization at which the wait of `wait_batches` is at most `wait`. [1].
+
+    Found by halving, as the wait grows with the utilization; 0 where trains alone take longer.
 
     Raises
     ------
@@ -137,16 +157,18 @@ def utilization_for_wait(
 
     Examples
     --------
-    >>> round(utilization_for_wait(1.0, 1.0), 6)
-    0.5
+    >>> utilization_for_wait(1.0, [1.0, 0.25], variation=1.0).round(6).tolist()
+    [0.5, 0.8]
     """
     if not wait > 0:
         raise ModelError(f"a latency budget of {wait} s is not above 0")
-
-    def excess(rho: float) -> float:
-        return float(wait_gg1(rho, service, variation, quantile)) - wait
-
-    return _MOST if excess(_MOST) <= 0 else float(brentq(excess, 0.0, _MOST, xtol=1e-12))
+    times = np.asarray(service, float)
+    low, high = np.zeros(times.shape), np.full(times.shape, _MOST)
+    for _ in range(60):
+        middle = (low + high) / 2
+        told = wait_batches(middle, times, variation=variation, burst=burst, quantile=quantile)
+        low, high = np.where(told <= wait, middle, low), np.where(told <= wait, high, middle)
+    return low
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,44 +177,64 @@ class Core:
 
     Attributes
     ----------
-    packet : float
+    packet : array
         Work of a packet when the core never sleeps, c. [s]
-    wake : float
+    wake : array
         Work of an interrupt and the polls around it, h. [s]
-    hold : float
+    hold : array
         Time for which the device holds interrupts back, τ. [s]
     """
 
-    packet: float
-    wake: float = 0.0
-    hold: float = 0.0
+    packet: npt.ArrayLike
+    wake: npt.ArrayLike = 0.0
+    hold: npt.ArrayLike = 0.0
 
     def utilization(self, rate: npt.ArrayLike) -> Array:
         """Share of the core that `rate` packets a second take, at most 1.
 
         Wakes happen when the core is idle, at rate w = (1 − u) λ / (1 + λ τ): an idle period lasts
-        until the first packet, 1/λ, and the device's hold, τ. With u = λ c + h w
-        (renewal argument of the M/G/1 queue with exceptional first service, Kleinrock I, 5.13 for
-        the plain busy period) u = (λ c + v) / (1 + v), v = h λ / (1 + λ τ). At low load a packet
-        costs c + h, at saturation c.
+        until the first packet, 1/λ, and the device's hold, τ. With u = λ c + h w this gives
+        u = (λ c + v) / (1 + v), v = h λ / (1 + λ τ). At low load a packet costs c + h, at
+        saturation c. Our own derivation; `throughput.replay.busy_share` follows the same core
+        event by event.
 
         Examples
         --------
         >>> Core(50e-9, 100e-9).utilization([1e6, 20e6]).round(4).tolist()
         [0.1364, 1.0]
         """
-        offered = np.asarray(rate, float)
-        wakes = self.wake * offered / (1 + offered * self.hold)
-        return np.asarray(np.minimum((offered * self.packet + wakes) / (1 + wakes), 1.0), float)
+        offered, c, h, hold = self._arrays(rate)
+        wakes = h * offered / (1 + offered * hold)
+        return np.asarray(np.minimum((offered * c + wakes) / (1 + wakes), 1.0), float)
 
-    def rate(self, utilization: float) -> float:
-        """Packets a second that take this share of the core. [1/s]."""
+    def rate(self, utilization: float) -> Array:
+        """Packets a second that take this share of the core. [1/s].
+
+        The positive root of c τ λ² + (c − u τ + h (1 − u)) λ − u = 0.
+
+        Raises
+        ------
+        ModelError
+            If the share is not within 0…1.
+
+        Examples
+        --------
+        >>> float(Core(50e-9, 100e-9, 1e-6).rate(1.0).round())
+        20000000.0
+        """
         if not 0 < utilization <= 1:
             raise ModelError(f"a CPU budget of {utilization} is not within 0…1")
-        most = 1 / self.packet
-        if utilization == 1:
-            return most
-        return float(brentq(lambda x: float(self.utilization(x)) - utilization, 0.0, most))
+        u, c, h, hold = self._arrays(utilization)
+        middle = c - u * hold + h * (1 - u)
+        root = np.sqrt(middle**2 + 4 * c * hold * u)
+        # The form that subtracts no like numbers, whatever the sign of the middle term
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(middle > 0, 2 * u / (middle + root), (root - middle) / (2 * c * hold))
+
+    def _arrays(self, first: npt.ArrayLike) -> tuple[Array, Array, Array, Array]:
+        kept = (np.asarray(v, float) for v in (first, self.packet, self.wake, self.hold))
+        a, b, c, d = kept
+        return a, b, c, d
 
 
 def fit_core(rate: npt.ArrayLike, utilization: npt.ArrayLike) -> Core:

@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float64]
 # P. J. Huber, Robust Statistics (1981), sections 5.1 and 4.5
 _MAD: Final = 1.4826
 _SOFT: Final = 1.345
+_ROUNDS: Final = 3
 # Rates are not known better than this, so that a perfect fit has a finite likelihood
 _PRECISION: Final = 1e-4
 # A law that misses a point by more than this share is told not to hold
@@ -155,12 +156,14 @@ class Scaling(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         def residuals(theta: Array) -> Array:
             return np.asarray((law.rate(n, *theta) - rate) / scale, float)
 
-        first = least_squares(residuals, start, bounds=(0, np.inf), x_scale=np.abs(start))
-        width = max(float(np.median(np.abs(first.fun))) * _MAD * _SOFT, _PRECISION)
-        fit = least_squares(
-            residuals, np.maximum(first.x, 1e-12), bounds=(0, np.inf), x_scale=np.abs(start),
-            loss="soft_l1", f_scale=width, xtol=1e-12, ftol=1e-12, gtol=1e-12,
-        )  # fmt: skip
+        fit = least_squares(residuals, start, bounds=(0, np.inf), x_scale=np.abs(start))
+        # An odd point widens the first scale: the second is taken from a fit that it bends less
+        for _ in range(_ROUNDS):
+            width = max(float(np.median(np.abs(fit.fun))) * _MAD * _SOFT, _PRECISION)
+            fit = least_squares(
+                residuals, np.maximum(fit.x, 1e-12), bounds=(0, np.inf), x_scale=np.abs(start),
+                loss="soft_l1", f_scale=width, xtol=1e-12, ftol=1e-12, gtol=1e-12,
+            )  # fmt: skip
         freedom = max(len(n) - len(start), 1)
         self.parameters_ = dict(zip(law.parameters, map(float, fit.x), strict=True))
         self.n_points_, self.largest_ = len(n), float(n.max())
@@ -178,8 +181,8 @@ class Scaling(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         spread = np.sqrt(variance * freedom / rng.chisquare(freedom, self.draws))
         units = np.maximum(np.abs(theta), 1e-9)
         scaled = jacobian * units
-        covariance = np.linalg.pinv(scaled.T @ scaled, rcond=1e-10)
-        root = np.linalg.cholesky(covariance + 1e-15 * np.eye(len(theta)))
+        values, vectors = np.linalg.eigh(np.linalg.pinv(scaled.T @ scaled, rcond=1e-10))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
         steps = rng.standard_normal((self.draws, len(theta))) @ root.T * units
         return np.maximum(theta + steps * spread[:, None], 0.0), spread
 
