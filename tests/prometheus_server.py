@@ -37,8 +37,11 @@ def openmetrics(series: Iterable[Written]) -> str:
 
 
 @contextmanager
-def serving(series: Iterable[Written], folder: Path) -> Iterator[str]:
-    """A server on localhost that holds these samples and scrapes nothing; gives its URL."""
+def serving(series: Iterable[Written], folder: Path, *more: str) -> Iterator[str]:
+    """A server on localhost that holds these samples and scrapes nothing; gives its URL.
+
+    `more` are further arguments of its command line.
+    """
     prometheus, promtool = needed()
     (folder / "samples.om").write_text(openmetrics(series))
     data = folder / "data"
@@ -56,6 +59,7 @@ def serving(series: Iterable[Written], folder: Path) -> Iterator[str]:
                 f"--storage.tsdb.path={data}",
                 "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address={address}",
+                *more,
             ],
             stdout=log,
             stderr=log,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from capacity.errors import ExportError, SettingsError
-from capacity.export import Metrics, concat, source_row
+from capacity.export import Metrics, concat, is_in_order, source_row
 from capacity.inventory import Inventory
 from capacity.load import (
     archives,
@@ -82,6 +82,8 @@ READERS: Final[Mapping[str, Reader]] = {
 }
 # Formats whose readers need files of their own
 _FILES_ONLY: Final = (tabular.TABLES, tsdb_files.FORMAT, "parquet", "csv")
+# Samples that are thinned at once
+_SLICE: Final = 1 << 20
 # Files of other kinds that lie beside exports; JSON and text without samples are read elsewhere
 _OTHER_ENDINGS: Final = (
     ".yaml", ".yml", ".md", ".rst", ".ipynb", ".html", ".py", ".sh", ".go", ".png", ".svg", ".pdf",
@@ -264,11 +266,19 @@ def _refuse_nothing(source: str, parts: Sequence[Metrics]) -> None:
 
 
 def _thinned(metrics: Metrics, step: float) -> Metrics:
-    """Keep the last sample of each step; samples are sorted by series and time."""
+    """Keep the last sample of each step; a slice at a time, so that no copy of all is made."""
     window = pl.col("time").dt.epoch("ms") // round(step * 1000)
     is_last = (window != window.shift(-1)) | (pl.col("series") != pl.col("series").shift(-1))
-    samples = metrics.samples.sort("series", "time")
-    return replace(metrics, samples=samples.filter(is_last.fill_null(value=True)))
+    samples = metrics.samples
+    if not is_in_order(samples):
+        samples = samples.sort("series", "time")
+    parts = [samples.clear()]
+    for start in range(0, len(samples), _SLICE):
+        # A slice and the row behind it, which tells whether the last one ends a step
+        part = samples.slice(start, _SLICE + 1)
+        told = part.select(is_last.fill_null(value=True)).to_series()
+        parts.append(part.head(_SLICE).filter(told.head(_SLICE)))
+    return replace(metrics, samples=pl.concat(parts))
 
 
 def _with_cluster(parts: Sequence[Metrics]) -> list[Metrics]:

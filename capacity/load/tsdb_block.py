@@ -19,10 +19,10 @@ from numba import njit
 
 from capacity.errors import ExportError
 from capacity.export import Metrics
-from capacity.load import object_store, tsdb_index
+from capacity.load import object_store, tsdb_index, tsdb_wal
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
-from capacity.load.tsdb_files import FORMAT, HEAD_FOLDERS, INDEX
+from capacity.load.tsdb_files import FORMAT, HEAD, INDEX, LATE, LOG
 from capacity.load.tsdb_index import Index, IndexFaultError, uvarint
 from capacity.load.xor import Bytes, Floats, Integers, close, crc32c, decode_into, parallel, rooms
 
@@ -59,7 +59,7 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     Parameters
     ----------
     paths
-        Files of blocks: an index stands for its block; write-ahead logs are named, not read.
+        Files of a database: an index stands for its block, a segment for its write-ahead log.
 
     Returns
     -------
@@ -75,25 +75,43 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
         for number, block in enumerate(blocks)
         for segment in _segments(number, block, selection, sources[number], told)
     ]
+    samples = _decoded(segments, selection, sources)
+    for log in sorted(path for path in _folders(paths) if path.name == LOG):
+        source = Source(str(log), FORMAT)
+        newest = tsdb_wal.read(log, _wants(selection), source, told)
+        number = pl.lit(len(sources), pl.UInt32).alias("source")
+        newest = newest.filter(selection.holds(pl.col("time")))
+        samples = pl.concat([samples, newest.select(number, "series", "time", "value")])
+        sources.append(source)
     rows = [label_columns(dict(labels)) for labels in told]
     series = pl.DataFrame(rows, schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-    samples = _decoded(segments, selection, sources)
     sources += _not_read(paths, blocks)
     return assemble(series, samples, sources, selection)
 
 
+def _folders(paths: Sequence[Path]) -> set[Path]:
+    """Give the folders of files, and the folders of these."""
+    own = {path.parent for path in paths}
+    return own | {folder.parent for folder in own}
+
+
 def _not_read(paths: Sequence[Path], blocks: Sequence[Path]) -> list[Source]:
-    """Name what is there and not read: logs of the newest hours, and parts without an index."""
+    """Name what is there and not read: samples that came late, and parts without an index."""
     sources = []
-    logs = {path.parent for path in paths if path.parent.name in HEAD_FOLDERS}
-    for folder in sorted({path.parent for path in logs}):
+    for folder in sorted({path.parent for path in paths if path.parent.name == LATE}):
         source = Source(str(folder), FORMAT)
         source.refuse(
-            "the newest hours, still in the write-ahead log, are not read; POST "
+            "samples that came out of order, not in a block yet, are not read; POST "
             "/api/v1/admin/tsdb/snapshot makes blocks of them (--web.enable-admin-api)",
             0,
         )
         sources.append(source)
+    folders = _folders(paths)
+    for folder in sorted(path for path in folders if path.name == HEAD):
+        if folder.with_name(LOG) not in folders:
+            source = Source(str(folder), FORMAT)
+            source.refuse(f"the newest hours without their log; copy the folder {LOG} too", 0)
+            sources.append(source)
     segments = {path.parent.parent for path in paths if path.parent.name == "chunks"}
     for folder in sorted(segments - set(blocks)):
         source = Source(str(folder), FORMAT)

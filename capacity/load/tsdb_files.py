@@ -10,8 +10,11 @@ from typing import Final
 
 FORMAT: Final = "tsdb-block"
 INDEX: Final = "index"
-# What Prometheus has not put into blocks yet: up to 3 hours
-HEAD_FOLDERS: Final = ("wal", "wbl", "chunks_head")
+# What Prometheus has not put into blocks yet: up to 3 hours; chunks_head holds parts of it again
+LOG: Final = "wal"
+LATE: Final = "wbl"
+HEAD: Final = "chunks_head"
+HEAD_FOLDERS: Final = (LOG, LATE, HEAD)
 # Of index, chunk segment, head chunk segment and tombstones
 _MAGICS: Final = (
     b"\xba\xaa\xd7\x00", b"\x85\xbd\x40\xdd", b"\x01\x30\xbc\x91", b"\x01\x30\xba\x30",

@@ -136,14 +136,16 @@ def _posting(data: Bytes, at: int) -> Integers:
     return numbers.astype(np.int64)
 
 
-def _string(table: bytes, at: int) -> tuple[bytes, int]:
-    size, at = _uvarint(table, at)
+def string_at(table: bytes, at: int) -> tuple[bytes, int]:
+    """Give a text that stands behind its length, and the place after it."""
+    size, at = uvarint_at(table, at)
     if at + size > len(table):
         raise IndexFaultError("is damaged: a text runs beyond its table")
     return table[at : at + size], at + size
 
 
-def _uvarint(table: bytes, at: int) -> tuple[int, int]:
+def uvarint_at(table: bytes, at: int) -> tuple[int, int]:
+    """Give an unsigned varint, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(table):
@@ -185,7 +187,7 @@ def _label_sets(
             raise IndexFaultError("is damaged: a series names a symbol that is not there")
         places = _symbol_places(data, begin + 4, end, count)[used]
     table = data[:end].tobytes() if len(used) else b""
-    texts = {int(n): _text(_string(table, int(p))[0]) for n, p in zip(used, places, strict=True)}
+    texts = {int(n): _text(string_at(table, int(p))[0]) for n, p in zip(used, places, strict=True)}
     told = iter([texts[n] for n in symbols.tolist()])
     return tuple({next(told): next(told) for _ in range(n)} for n in many.tolist())
 
@@ -234,7 +236,8 @@ def _listed(data: Bytes, at: int, end: int, many: int, name: Bytes) -> Any:  # p
 
 
 @njit(cache=True, nogil=True)
-def _varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
+def varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
+    """Give a signed varint and the place after it; as `uvarint` does."""
     raw, at = uvarint(data, at, end)
     bits = np.uint64(raw)
     return np.int64(bits >> np.uint64(1)) ^ -np.int64(bits & np.uint64(1)), at
@@ -294,7 +297,7 @@ def _fill(
         place: Any = np.int64(0)
         for k in range(many):
             if k == 0:
-                first, at = _varint(data, at, end)
+                first, at = varint(data, at, end)
             else:
                 gap, at = uvarint(data, at, end)
                 first = last + gap
@@ -303,7 +306,7 @@ def _fill(
             if k == 0:
                 place, at = uvarint(data, at, end)
             else:
-                move, at = _varint(data, at, end)
+                move, at = varint(data, at, end)
                 place += move
             chunks[0, chunk], chunks[1, chunk], chunks[2, chunk] = first, last, place
             chunk += 1

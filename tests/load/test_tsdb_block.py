@@ -218,11 +218,18 @@ def test_native_histograms_are_refused_by_name(data: Path) -> None:
     assert "native histogram, which is not read" in told
 
 
-def test_the_write_ahead_log_is_named_and_how_to_get_it(data: Path) -> None:
-    (data / "wal").mkdir()
-    (data / "wal" / "00000000").write_bytes(bytes(64))
+def test_samples_that_came_late_are_named_and_how_to_get_them(data: Path) -> None:
+    (data / "wbl").mkdir()
+    (data / "wbl" / "00000000").write_bytes(bytes(64))
     reasons = capacity.read(data).sources["reason"].drop_nulls()
     assert reasons.str.contains("/api/v1/admin/tsdb/snapshot").any()
+
+
+def test_the_head_without_its_log_is_named(data: Path) -> None:
+    (data / "chunks_head").mkdir()
+    (data / "chunks_head" / "000001").write_bytes(bytes(64))
+    reasons = capacity.read(data).sources["reason"].drop_nulls()
+    assert reasons.str.contains("copy the folder wal too").any()
 
 
 def test_chunks_without_their_index_are_named(data: Path) -> None:
