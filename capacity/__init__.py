@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from capacity import charts, cilium, facts, models
+    from capacity.backtesting import backtest
     from capacity.errors import CapacityError
     from capacity.export import Metrics
     from capacity.inventory import Inventory
@@ -27,6 +28,7 @@ _PUBLIC: Final = {
     "Metrics": "capacity.export",
     "Plan": "capacity.planning",
     "PlanSettings": "capacity.settings",
+    "backtest": "capacity.backtesting",
     "plan": "capacity.planning",
     "read": "capacity.load",
     "read_inventory": "capacity.load",
@@ -39,6 +41,7 @@ __all__ = [
     "Metrics",
     "Plan",
     "PlanSettings",
+    "backtest",
     "charts",
     "cilium",
     "facts",

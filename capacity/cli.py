@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from capacity.cli_backtest import backtest, ledger
 from capacity.cli_day2 import drift, upgrade
 from capacity.cli_lb import lb, measure
 from capacity.cli_policies import check, policies
@@ -325,6 +326,8 @@ cli.add_command(measure)
 cli.add_command(upgrade)
 cli.add_command(drift)
 cli.add_command(lb)
+cli.add_command(backtest)
+cli.add_command(ledger)
 
 
 def main() -> None:

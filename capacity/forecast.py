@@ -18,13 +18,16 @@ from capacity.facts import derivations
 from capacity.growth import DRAWS, PER_NODE, Growth, has_varied, node_counts
 from capacity.models import LinearDrivers
 from capacity.models.linear_drivers import Array, block_rows
+from capacity.models.scoring import LEVELS
 from capacity.settings import PlanSettings
-from capacity.tables import EXHAUSTION, FITS, FORECAST, HISTORY, SCENARIO, check
+from capacity.tables import EXHAUSTION, FITS, FORECAST, HISTORY, OUTLOOK, SCENARIO, check
 
 # Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
 FARTHEST: Final = 20.0
-# Points in time looked at ahead
+# Points in time looked at ahead; of those told in table outlook, the days
 _TIMES: Final = 120
+OUTLOOK_DAYS: Final = (1, 3, 7, 14, 30, 60, 90, 180, 365)
+_DAY: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,13 @@ class Fitted:
         index = np.where(over.any(axis=1), over.argmax(axis=1), -1)
         return _crossing(np.append(0.0, self.seconds), values, index, float(value))
 
+    def at(self, seconds: Array) -> Array:
+        """Give draws at times ahead, shape (draws, times): those looked at that lie nearest."""
+        if self.dated is None:
+            return np.empty((len(self.draws), 0))
+        near = np.abs(self.seconds[:, None] - seconds).argmin(axis=0)
+        return np.asarray(self.dated[:, near])
+
     def runs_out(self) -> Array:
         """Node count at which each draw reaches the limit; inf where beyond the farthest."""
         value = self.limit["limit"]
@@ -187,11 +197,15 @@ def _dated(
     if growth.paths is None:
         return np.empty(0), None
     steps = growth.paths.shape[1]
-    picked = np.unique(np.linspace(0, steps - 1, min(steps, _TIMES)).astype(int))
+    days = np.asarray(OUTLOOK_DAYS) * _DAY / growth.step
+    told = np.round(days[(days >= 1) & (days <= steps)]) - 1
+    evenly = np.linspace(0, steps - 1, min(steps, _TIMES))
+    picked = np.unique(np.concatenate([evenly, told]).astype(int))
     paths = growth.paths[:, picked]
     more = {name: drawn[:, picked] for name, drawn in growth.more.items()}
     drivers = scenario_draws(rows, names, paths, settings, more).draws
-    drawn = np.maximum(model.sample(drivers, reach=paths / growth.largest), 0.0)
+    reach = paths / growth.largest
+    drawn = np.maximum(model.sample(drivers, reach=reach, over_time=True), 0.0)
     return (picked + 1) * growth.step, drawn
 
 
@@ -286,7 +300,7 @@ def forecast_rows(
     if curve:
         wanted = fitted.counts[fitted.counts <= 2 * wanted.max()]
     columns = fitted.draws[:, np.searchsorted(fitted.counts, wanted)]
-    q = np.quantile(columns, [0.05, 0.5, 0.95, 0.99], axis=0)
+    q = quantiles(columns)
     dates = [_median_date(growth, n) for n in wanted]
     rows = {
         **{k: fitted.limit[k] for k in ("cluster", "component", "subject", "quantity", "unit")},
@@ -303,6 +317,44 @@ def forecast_rows(
         }
     ).with_columns(pl.lit(v).cast(FORECAST.schema[k]).alias(k) for k, v in rows.items())
     return check(frame, FORECAST)
+
+
+def outlook_times(growth: Growth) -> Array:
+    """Give seconds ahead at which table outlook tells quantities; none without dates."""
+    if growth.paths is None:
+        return np.empty(0)
+    seconds = np.asarray(OUTLOOK_DAYS) * _DAY
+    within = (seconds >= growth.step) & (seconds <= growth.paths.shape[1] * growth.step)
+    return np.asarray(seconds[within])
+
+
+def outlook_table(fitted: list[Fitted], growth: Growth, cluster: str) -> pl.DataFrame:
+    """Give table outlook: the node count and every fitted quantity at times ahead."""
+    seconds = outlook_times(growth)
+    nodes = {"cluster": cluster, "component": "cluster", "subject": None, "quantity": "nodes",
+             "unit": "1", "limit": None}  # fmt: skip
+    told = [(nodes, growth.at(second)) for second in seconds]
+    drawn = [(nodes, np.stack([d for _, d in told if d is not None], axis=1))] if told else []
+    drawn += [(item.limit, item.at(seconds)) for item in fitted] if told else []
+    frames = [
+        pl.DataFrame(
+            {
+                "time": [growth.start + timedelta(seconds=s) for s in seconds],
+                **dict(zip(("q05", "q50", "q95", "q99"), quantiles(draws), strict=True)),
+            }
+        ).with_columns(
+            pl.lit(growth.start).alias("made"),
+            *(pl.lit(limit[k], OUTLOOK.schema[k]).alias(k) for k in nodes),
+        )
+        for limit, draws in drawn
+    ]
+    made = pl.concat(frames) if frames else OUTLOOK.empty()
+    return check(made.cast({k: OUTLOOK.schema[k] for k in ("made", "time")}), OUTLOOK)
+
+
+def quantiles(draws: Array) -> Array:
+    """Give quantiles of draws at the levels that tables tell, shape (4, m)."""
+    return np.asarray(np.quantile(draws, LEVELS, axis=0))
 
 
 def history_rows(fitted: Fitted) -> pl.DataFrame:

@@ -7,7 +7,7 @@ more services on the same nodes) grows by itself. Events that the user knows of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from capacity.errors import ModelError
 from capacity.models import NodeGrowth
-from capacity.models.growth import MIN_STEPS
+from capacity.models.growth import CALIBRATED, MIN_STEPS
 from capacity.models.linear_drivers import Array
 from capacity.models.trends import TRENDS, level
 from capacity.settings import DRIVER_NAMES, PlanSettings
@@ -28,6 +28,8 @@ _STEPS: Final = (1.0, 1.25, 1.5, 2.0, 3.0)
 # History from which growth may be told as dates, and how far beyond its own length it may reach
 MIN_HISTORY_DAYS: Final = 14.0
 LOOK_AHEAD: Final = 3.0
+# What a driver does beside the nodes is steadier than a node count: no step that nothing foretold
+_BESIDE: Final = replace(CALIBRATED, level=0.05, surprise=0.0)
 PER_NODE: Final = "endpoints_per_node"
 _DAY: Final = 86_400.0
 
@@ -117,7 +119,8 @@ def _laws(history: pl.DataFrame, step: float, settings: PlanSettings) -> dict[st
         grid = np.arange(seconds[-1], seconds[0] - 1, -step)[::-1]
         if len(grid) < MIN_STEPS:
             continue
-        model = NodeGrowth(draws=DRAWS, seed=settings.seed + i, per_day=_DAY / step)
+        spread = CALIBRATED if name == "nodes" else _BESIDE
+        model = NodeGrowth(DRAWS, settings.seed + i, _DAY / step, spread)
         out[name] = model.fit(None, np.interp(grid, seconds, values))
     if "nodes" not in out:
         raise ModelError("the node count has too few points in time for a growth of its own")

@@ -21,6 +21,7 @@ from capacity.forecast import (
     fits_table,
     forecast_rows,
     history_rows,
+    outlook_table,
     rank,
     scenario_table,
     worst_by_time,
@@ -46,9 +47,9 @@ Progress = Callable[[str, float], None]
 
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
-    "exhaustion", "recommendation", "forecast", "scenario", "maps", "fits", "limits", "drivers",
-    "growth", "growth_laws", "history", "curves", "policy_growth", "policy_nodes",
-    "service_growth", "doubts", "coverage", "sources",
+    "exhaustion", "recommendation", "forecast", "outlook", "scenario", "maps",
+    "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves", "policy_growth",
+    "policy_nodes", "service_growth", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ class Plan:
     exhaustion: pl.DataFrame
     recommendation: pl.DataFrame
     forecast: pl.DataFrame
+    outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
     fits: pl.DataFrame
@@ -108,25 +110,12 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         If the node count is not known, or no limited quantity can be fitted.
     """
     say = progress or (lambda name, share: None)
-    say("reading", 0.0)
-    metrics, inventory = _read(settings)
-    metrics = one_cluster(metrics, settings.cluster)
-    version, version_note = detect_version(metrics, settings)
-    say("observing", 0.3)
-    steps = steps_of(metrics)
-    cluster = _cluster(steps)
-    driven = _with_inventory(drivers(steps), inventory)
-    node_map = (
-        "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
-    )
-    steps = pl.concat([steps, by_step(from_inventory(inventory, driven, node_map))])
-    leaking = leaks(steps, driven)
-    distrusted = doubts(metrics, steps, driven, inventory, leaking, version)
-    steps = corrected(steps, distrusted)
-    bounds = limits(steps, inventory, settings, version)
+    seen = observed(settings, say)
+    metrics, inventory, version, driven = seen.metrics, seen.inventory, seen.version, seen.drivers
+    steps, bounds, cluster = seen.steps, seen.limits, seen.cluster
     say("fitting", 0.4)
     growth = grow(driven, settings)
-    fitted, gaps = _fit_all(bounds, steps, driven, leaking, growth, settings, say)
+    fitted, gaps = _fit_all(seen, growth, settings, say)
     if not fitted:
         raise ModelError(
             f"nothing can be planned: {'; '.join(gaps) or 'no limited quantity found'}"
@@ -144,8 +133,8 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     policies = outlook(inventory, growth, settings, version)
     services = service_outlook(inventory, growth, settings, situation.present, cluster)
     first = _earlier(first_limit(table, settings), policies.first, services.first)
-    warnings = [version_note, growth.note, *gaps, *_reading(metrics, inventory)]
-    warnings += distrusted["detail"].to_list()
+    warnings = [seen.version_note, growth.note, *gaps, *_reading(metrics, inventory)]
+    warnings += seen.doubts["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
     warnings += before_upgrade(metrics, inventory, version)
     return Plan(
@@ -168,6 +157,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         exhaustion=table,
         recommendation=reachable(with_services(advice, services.advice), settings.managed),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
+        outlook=outlook_table(fitted, growth, cluster),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),
         fits=fits_table([item.fit for item in fitted]),
@@ -180,10 +170,57 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         policy_growth=policies.table,
         policy_nodes=node_costs(inventory, version),
         service_growth=services.table,
-        doubts=distrusted,
+        doubts=seen.doubts,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a source tells of one cluster, before anything is fitted."""
+
+    metrics: Metrics
+    inventory: Inventory
+    version: str
+    version_note: str | None
+    cluster: str
+    steps: pl.DataFrame
+    drivers: pl.DataFrame
+    leaks: list[Leak]
+    doubts: pl.DataFrame
+    limits: pl.DataFrame
+
+    def history(self, limit: dict[str, Any]) -> pl.DataFrame:
+        """Give what a limited quantity was over time, without suspected leaks."""
+        rows = worst_by_time(self.steps, limit)
+        if limit["quantity"] == "memory":
+            return without(rows, limit["component"], self.leaks)
+        return rows
+
+
+def observed(settings: PlanSettings, say: Progress) -> Observed:
+    """Read a source and tell what was observed, as `plan` and `backtest` see it."""
+    say("reading", 0.0)
+    metrics, inventory = _read(settings)
+    metrics = one_cluster(metrics, settings.cluster)
+    version, version_note = detect_version(metrics, settings)
+    say("observing", 0.3)
+    steps = steps_of(metrics)
+    cluster = _cluster(steps)
+    driven = _with_inventory(drivers(steps), inventory)
+    node_map = (
+        "node_map_v2" if "cilium_node_map_v2" in set(facts.maps(version)["map"]) else "node_map"
+    )
+    steps = pl.concat([steps, by_step(from_inventory(inventory, driven, node_map))])
+    leaking = leaks(steps, driven)
+    distrusted = doubts(metrics, steps, driven, inventory, leaking, version)
+    steps = corrected(steps, distrusted)
+    bounds = limits(steps, inventory, settings, version)
+    return Observed(
+        metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
+        bounds,
+    )  # fmt: skip
 
 
 def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
@@ -278,23 +315,15 @@ def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
 
 def _fit_all(
-    bounds: pl.DataFrame,
-    steps: pl.DataFrame,
-    driven: pl.DataFrame,
-    leaking: list[Leak],
-    growth: Growth,
-    settings: PlanSettings,
-    say: Progress,
+    seen: Observed, growth: Growth, settings: PlanSettings, say: Progress
 ) -> tuple[list[Fitted], list[str]]:
     fitted, gaps = [], []
-    for i, limit in enumerate(bounds.iter_rows(named=True)):
+    for i, limit in enumerate(seen.limits.iter_rows(named=True)):
         name = limit["subject"] or f"{limit['component']} {limit['quantity']}"
-        say(f"fitting {name}", 0.4 + 0.5 * i / len(bounds))
+        say(f"fitting {name}", 0.4 + 0.5 * i / len(seen.limits))
         try:
-            observed = worst_by_time(steps, limit)
-            if limit["quantity"] == "memory":
-                observed = without(observed, limit["component"], leaking)
-            fitted.append(fit_quantity(limit, observed, driven, growth, settings))
+            rows = seen.history(limit)
+            fitted.append(fit_quantity(limit, rows, seen.drivers, growth, settings))
         except ModelError as error:
             gaps.append(f"{name} is not planned: {error}")
     return fitted, gaps

@@ -524,6 +524,59 @@ FORECAST: Final = Table(
         Column("reach", pl.Float64, "1", "node count divided by the largest one observed"),
     ),
 )
+OUTLOOK: Final = Table(
+    "outlook",
+    "one quantity at one time ahead: to be compared with what comes",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("made", TIME, "", "newest time of the history"),
+        Column("time", TIME, "", "time that is forecast"),
+        Column("q05", pl.Float64, "of the quantity"),
+        Column("q50", pl.Float64, "of the quantity"),
+        Column("q95", pl.Float64, "of the quantity"),
+        Column("q99", pl.Float64, "of the quantity"),
+        Column("limit", pl.Float64, "of the quantity", nullable=True),
+    ),
+)
+TRIALS: Final = Table(
+    "trials",
+    "one forecast that was made from a past time, by one method, beside what came",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("method", pl.String, "", "ours, or a rule of capacity/models/peers.py"),
+        Column("made", TIME, "", "newest time the method saw"),
+        Column("horizon", pl.Float64, "day", "how far ahead"),
+        Column("truth", pl.Float64, "of the quantity", "what came"),
+        Column("q05", pl.Float64, "of the quantity", "a rule that tells one number tells it in"),
+        Column("q50", pl.Float64, "of the quantity", "all four"),
+        Column("q95", pl.Float64, "of the quantity"),
+        Column("q99", pl.Float64, "of the quantity"),
+    ),
+)
+SCORES: Final = Table(
+    "scores",
+    "how good one method was at one horizon",
+    (
+        Column("quantity", pl.String, "", "all, or one quantity"),
+        Column("horizon", pl.Float64, "day"),
+        Column("method", pl.String),
+        Column("forecasts", pl.Int64, "1", "how many were compared"),
+        Column("error", pl.Float64, "1", "median of |q50 - truth| / truth"),
+        Column("coverage", pl.Float64, "1", "truths within 5…95 %", nullable=True),
+        Column("above", pl.Float64, "1", "truths above the 99 % quantile", nullable=True),
+        Column("pinball", pl.Float64, "1", "mean pinball loss of the four quantiles / truth"),
+        Column(
+            "skill", pl.Float64, "1", "share of this rule's loss that ours saves", nullable=True
+        ),
+    ),
+)
 EXHAUSTION: Final = Table(
     "exhaustion",
     "one limited resource: at which node count and date it is used up",
@@ -828,7 +881,8 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
-    FORECAST, EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
+    FORECAST, OUTLOOK, TRIALS, SCORES,
+    EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, DOUBTS, COVERAGE,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
 )  # fmt: skip

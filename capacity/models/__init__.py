@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from capacity.models.decaying_histogram import DecayingHistogram
 from capacity.models.growth import NodeGrowth
 from capacity.models.linear_drivers import LinearDrivers
 
-__all__ = ["MODELS", "LinearDrivers", "NodeGrowth"]
+__all__ = ["MODELS", "DecayingHistogram", "LinearDrivers", "NodeGrowth"]
 
-MODELS: Final[dict[str, type[Any]]] = {"linear_drivers": LinearDrivers, "growth": NodeGrowth}
+MODELS: Final[dict[str, type[Any]]] = {
+    "linear_drivers": LinearDrivers,
+    "growth": NodeGrowth,
+    "decaying_histogram": DecayingHistogram,
+}

@@ -59,7 +59,7 @@ class Spread:
 # Least pinball loss with 90 % intervals that cover 90 % on simulated clusters of ten shapes:
 # benchmarks/growth_calibration.py; the clusters of docs/validation.md are others
 CALIBRATED: Final = Spread(
-    own=0.5, bend=0.4, pace=0.06, level=0.12, up=1.3, surprise=0.08, freedom=10.0, choice=4.0
+    own=0.5, bend=0.4, pace=0.06, level=0.12, up=1.3, surprise=0.12, freedom=10.0, choice=4.0
 )
 
 

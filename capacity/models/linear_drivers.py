@@ -132,7 +132,13 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.asarray(self.intercept_ + self.shift_ + np.asarray(X, float) @ self.coef_)
 
-    def sample(self, X: npt.ArrayLike, *, reach: npt.ArrayLike = 1.0) -> Array:  # noqa: N803
+    def sample(
+        self,
+        X: npt.ArrayLike,  # noqa: N803
+        *,
+        reach: npt.ArrayLike = 1.0,
+        over_time: bool = False,
+    ) -> Array:
         """Give draws of a future value, shape (draws, m).
 
         Parameters
@@ -143,6 +149,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Size divided by the largest size observed. Beyond 1 the part that grows is multiplied
             by reach^γ, γ ~ N(0, EXTRAPOLATION_SD): a line that held so far may bend. Terms fixed
             by Cilium's arithmetic do not bend.
+        over_time : bool
+            Rows are times: each has noise of its own. Else a draw keeps its noise in all rows, so
+            that more load never needs less.
         """
         check_is_fitted(self)
         rng = np.random.default_rng(self.seed + 1)
@@ -153,7 +162,8 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         sure = np.einsum("bmp,bp->bm", drivers[:, :, ~free], self.draws_[:, 1:][:, ~free])
         grown = np.einsum("bmp,bp->bm", drivers[:, :, free], self.draws_[:, 1:][:, free])
         bend = rng.normal(0, EXTRAPOLATION_SD, self.draws)[:, None]
-        noise = rng.choice(self.residuals_, self.draws)[:, None]
+        rows = drivers.shape[1] if over_time else 1
+        noise = rng.choice(self.residuals_, (self.draws, rows))
         stretch = np.maximum(np.asarray(reach, float), 1.0) ** bend
         return np.asarray(self.draws_[:, :1] + self.shift_ + sure + grown * stretch + noise)
 

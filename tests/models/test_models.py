@@ -28,9 +28,14 @@ def ahead(name: str) -> Any:
     return np.array([3, 10]) if name == "growth" else np.array([[900.0, 1500.0], [1200.0, 1500.0]])
 
 
+def make(name: str, **parameters: Any) -> Any:
+    """A histogram draws nothing; its lowest bucket must be small beside values of tests."""
+    return MODELS[name](first=0.01) if name == "decaying_histogram" else MODELS[name](**parameters)
+
+
 def fitted(name: str, seed: int = 0) -> Any:
     drivers, target = history(seed=seed)
-    return MODELS[name](draws=50, seed=seed).fit(drivers, target)
+    return make(name, draws=50, seed=seed).fit(drivers, target)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -43,7 +48,7 @@ def test_two_fits_are_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_has_no_state_before_it_is_fitted(name: str) -> None:
-    model = MODELS[name](draws=7)
+    model = make(name, draws=7)
     assert set(vars(model)) == set(model.get_params())
     assert clone(model).get_params() == model.get_params()
 
@@ -60,7 +65,7 @@ def test_a_fitted_model_survives_pickling(name: str) -> None:
 def test_too_few_rows_are_refused(name: str, rows: int) -> None:
     drivers, target = history()
     with pytest.raises(ModelError, match="needed"):
-        MODELS[name]().fit(drivers[:rows], target[:rows])
+        make(name).fit(drivers[:rows], target[:rows])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,17 +73,19 @@ def test_a_value_that_is_not_finite_is_refused(name: str) -> None:
     drivers, target = history()
     target[3] = np.nan
     with pytest.raises(ModelError, match="finite"):
-        MODELS[name]().fit(drivers, target)
+        make(name).fit(drivers, target)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_constant_history_forecasts_itself(name: str) -> None:
-    model = MODELS[name](draws=20).fit(np.ones((20, 2)), np.full(20, 7.0))
+    model = make(name, draws=20).fit(np.ones((20, 2)), np.full(20, 7.0))
     X = np.array([5]) if name == "growth" else np.ones((1, 2))
     low, high = model.interval(X)
-    assert model.predict(X) == pytest.approx([7.0])
-    assert low == pytest.approx([7.0])
-    assert high == pytest.approx([7.0])
+    # A histogram knows a value to the width of its bucket
+    tolerance = 0.05 if name == "decaying_histogram" else 1e-6
+    assert model.predict(X) == pytest.approx([7.0], rel=tolerance)
+    assert low == pytest.approx([7.0], rel=tolerance)
+    assert high == pytest.approx([7.0], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -155,3 +162,19 @@ def test_blocks_keep_neighbours_together() -> None:
     assert rows.shape == (40, 27)
     assert ((rows >= 0) & (rows < 27)).all()
     assert (np.diff(rows[:, :3], axis=1) == 1).all()  # length 27^(1/3) = 3
+
+
+def test_a_histogram_weighs_new_samples_more() -> None:
+    values = np.r_[np.full(50, 100.0), np.full(10, 200.0)]
+    model = MODELS["decaying_histogram"](first=1.0, half_life=2.0).fit(None, values)
+    # 10 rows at a half-life of 2 hold 31/32 of the weight
+    assert model.quantile(0.5) == pytest.approx(200, rel=0.05)
+    slow = MODELS["decaying_histogram"](first=1.0, half_life=1e6).fit(None, values)
+    assert slow.quantile(0.5) == pytest.approx(100, rel=0.05)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9, 0.99])
+def test_quantiles_of_a_histogram_are_those_of_the_samples_to_a_bucket(level: float) -> None:
+    values = RNG(0).lognormal(5, 0.5, 5000)
+    model = MODELS["decaying_histogram"](first=1.0, half_life=1e9).fit(None, values)
+    assert model.quantile(level) == pytest.approx(np.quantile(values, level), rel=0.06)
