@@ -29,7 +29,6 @@ def backtest(scores: pl.DataFrame) -> go.Figure:
         subplot_titles=["truths within the 5–95 % interval", "pinball loss, share of the truth"],
     )
     ours = rows.filter(pl.col("method") == OURS)
-    figure.add_hrect(y0=0.87, y1=0.93, fillcolor="#009E73", opacity=0.2, line_width=0, col=1, row=1)
     figure.add_scatter(
         x=_days(ours), y=ours["coverage"].to_list(), mode="lines+markers", showlegend=False,
         line={"color": _COLORS[OURS]}, col=1, row=1,
@@ -44,9 +43,11 @@ def backtest(scores: pl.DataFrame) -> go.Figure:
             line={"color": color, "width": 4 if method == OURS else 2}, col=2, row=1,
             hovertemplate="%{x} ahead: %{y:.2%}<extra>" + method + "</extra>",
         )  # fmt: skip
+    # After the traces: plotly draws no band on an empty panel
+    figure.add_hrect(y0=0.87, y1=0.93, fillcolor="#009E73", opacity=0.2, line_width=0, col=1, row=1)
     figure.update_xaxes(title_text="how far ahead", type="category")
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", col=1, row=1)
-    figure.update_yaxes(type="log", tickformat=".1%", col=2, row=1)
+    figure.update_yaxes(rangemode="tozero", tickformat=".1%", col=2, row=1)
     figure.update_layout(title=_title(ours), template="plotly_white", height=460)
     return figure
 

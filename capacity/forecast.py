@@ -1,4 +1,4 @@
-"""Fit each limited quantity to its drivers and tell at which node count and date it runs out.
+"""Fit each limited quantity to its drivers and draw it at node counts and dates.
 
 One Monte Carlo run ties everything together: each draw has its own costs, driver relations and
 growth path, so that dates, node counts and quantiles agree with each other.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -18,16 +17,16 @@ from capacity.facts import derivations
 from capacity.growth import DRAWS, PER_NODE, Growth, has_varied, node_counts
 from capacity.models import LinearDrivers
 from capacity.models.linear_drivers import Array, block_rows
+from capacity.models.prior import prior
 from capacity.models.scoring import LEVELS
 from capacity.settings import PlanSettings
-from capacity.tables import EXHAUSTION, FITS, FORECAST, HISTORY, OUTLOOK, SCENARIO, check
 
 # Node counts looked at, as multiples of the present one; running out beyond that is «not in sight»
 FARTHEST: Final = 20.0
 # Points in time looked at ahead; of those told in table outlook, the days
 _TIMES: Final = 120
 OUTLOOK_DAYS: Final = (1, 3, 7, 14, 30, 60, 90, 180, 365)
-_DAY: Final = 86_400.0
+DAY: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,19 @@ def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Arra
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """What makes up a quantity at a node count: draws (DRAWS × parts) of base and each driver.
+
+    `learnt` is how much of what is known of each part comes from the user's own data, 0…1.
+    """
+
+    nodes: float
+    names: tuple[str, ...]
+    draws: Array
+    learnt: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """One quantity, fitted: draws at all looked-at node counts, and the fit in words.
 
@@ -109,6 +121,8 @@ class Fitted:
     basis: dict[str, str]
     seconds: Array
     dated: Array | None
+    parts: Parts
+    fixed: tuple[float, ...]
 
     def dates(self) -> Array:
         """Seconds after the newest time at which each draw reaches the limit; inf where never."""
@@ -174,7 +188,8 @@ def fit_quantity(
     names = list(terms)
     rows = observed.join(drivers, on="time").drop_nulls(["value", "nodes", *names]).sort("time")
     fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
-    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed)
+    believed = _believed(limit, names)
+    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=believed)
     model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
     counts = _looked_at(growth, settings)
     scenario = scenario_draws(rows, names, counts, settings)
@@ -183,7 +198,23 @@ def fit_quantity(
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
-    return Fitted(limit, seen, counts, draws, fit, basis, seconds, dated)
+    at = int(np.searchsorted(counts, max(node_counts(growth, settings))))
+    parts = _parts(model, names, scenario.draws[:, at], float(counts[at]))
+    return Fitted(limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed)
+
+
+def _parts(model: LinearDrivers, names: list[str], drivers: Array, nodes: float) -> Parts:
+    """Take a quantity apart: base with the newest offset, and cost x driver of each driver."""
+    base = model.draws_[:, 0] + model.shift_
+    draws = np.column_stack([base, model.draws_[:, 1:] * drivers])
+    spread = model.draws_[:, 1:].std(axis=0)
+    believed = model.prior or ((np.nan, np.nan),) * len(names)
+    # The variance that data took from the prior; all of it where there is no prior
+    learnt = [
+        float(np.clip(1 - (own / sd) ** 2, 0, 1)) if np.isfinite(sd) else 1.0
+        for own, (_, sd) in zip(spread, believed, strict=True)
+    ]
+    return Parts(nodes, ("base", *names), draws, (1.0, *learnt))
 
 
 def _dated(
@@ -197,7 +228,7 @@ def _dated(
     if growth.paths is None:
         return np.empty(0), None
     steps = growth.paths.shape[1]
-    days = np.asarray(OUTLOOK_DAYS) * _DAY / growth.step
+    days = np.asarray(OUTLOOK_DAYS) * DAY / growth.step
     told = np.round(days[(days >= 1) & (days <= steps)]) - 1
     evenly = np.linspace(0, steps - 1, min(steps, _TIMES))
     picked = np.unique(np.concatenate([evenly, told]).astype(int))
@@ -221,17 +252,35 @@ def _terms(
 ) -> dict[str, float | None]:
     """Drivers of a quantity with their fixed costs, as facts/structure.csv tells; known ones only.
 
-    A driver that never varied cannot be told from the base and is left out.
+    A driver that never varied cannot be told from the base: it is left out, unless its cost is
+    known from elsewhere (facts/priors.csv).
     """
+    known = prior(limit["component"], _PRIOR_OF.get(limit["quantity"], "")).median
     rows = derivations.structure(limit["component"], limit["subject"], limit["quantity"])
     within = observed.join(drivers, on="time")
     out: dict[str, float | None] = {}
     for name, cost in rows.select("driver", "per_unit").iter_rows():
         values = within[name].drop_nulls()
-        enough = len(values) >= 0.8 * len(within) and values.n_unique() > 1
+        enough = len(values) >= 0.8 * len(within) and (values.n_unique() > 1 or name in known)
         if enough:
             out[name] = cost
     return out or {"nodes": None}
+
+
+# Costs of resident memory hold for what a limit is held against, too: maps are its constant part
+_PRIOR_OF: Final = {"memory": "memory_rss"}
+
+
+def _believed(limit: dict[str, Any], names: list[str]) -> tuple[tuple[float, float], ...] | None:
+    """Give mean and deviation of the prior cost of each driver; None where none is known."""
+    known = prior(limit["component"], _PRIOR_OF.get(limit["quantity"], ""))
+    if not known.median:
+        return None
+    nothing = (np.nan, np.nan)
+    return tuple(
+        (known.median[name], known.deviation(name)) if name in known.median else nothing
+        for name in names
+    )
 
 
 def _fit_row(
@@ -266,7 +315,7 @@ def _backtest(
     if cut < 8:
         return None, None
     drivers, target = rows.select(names).to_numpy(), rows["value"].to_numpy()
-    past = LinearDrivers(fixed=model.fixed, draws=100, seed=model.seed)
+    past = LinearDrivers(fixed=model.fixed, draws=100, seed=model.seed, prior=model.prior)
     past.fit(drivers[:cut], target[:cut])
     nodes = rows["nodes"].to_numpy()
     drawn = past.sample(drivers[cut:], reach=nodes[cut:] / nodes[:cut].max())
@@ -286,169 +335,6 @@ def worst_by_time(steps: pl.DataFrame, limit: dict[str, Any]) -> pl.DataFrame:
     ).select("time", "worst_node", value="largest")
 
 
-def forecast_rows(
-    fitted: Fitted, growth: Growth, settings: PlanSettings, *, curve: bool = False
-) -> pl.DataFrame:
-    """Give table forecast: quantiles of one quantity at the node counts asked for.
-
-    Parameters
-    ----------
-    curve
-        Give closely spaced node counts for charts instead, up to twice the farthest asked for.
-    """
-    wanted = np.asarray(node_counts(growth, settings), float)
-    if curve:
-        wanted = fitted.counts[fitted.counts <= 2 * wanted.max()]
-    columns = fitted.draws[:, np.searchsorted(fitted.counts, wanted)]
-    q = quantiles(columns)
-    dates = [_median_date(growth, n) for n in wanted]
-    rows = {
-        **{k: fitted.limit[k] for k in ("cluster", "component", "subject", "quantity", "unit")},
-        "statistic": STATISTIC,
-        "limit": fitted.limit["limit"],
-        "model": "linear_drivers",
-    }
-    frame = pl.DataFrame(
-        {
-            "nodes": wanted.astype(int),
-            "time": pl.Series(dates, dtype=FORECAST.schema["time"]),
-            **dict(zip(("q05", "q50", "q95", "q99"), q, strict=True)),
-            "reach": wanted / growth.largest,
-        }
-    ).with_columns(pl.lit(v).cast(FORECAST.schema[k]).alias(k) for k, v in rows.items())
-    return check(frame, FORECAST)
-
-
-def outlook_times(growth: Growth) -> Array:
-    """Give seconds ahead at which table outlook tells quantities; none without dates."""
-    if growth.paths is None:
-        return np.empty(0)
-    seconds = np.asarray(OUTLOOK_DAYS) * _DAY
-    within = (seconds >= growth.step) & (seconds <= growth.paths.shape[1] * growth.step)
-    return np.asarray(seconds[within])
-
-
-def outlook_table(fitted: list[Fitted], growth: Growth, cluster: str) -> pl.DataFrame:
-    """Give table outlook: the node count and every fitted quantity at times ahead."""
-    seconds = outlook_times(growth)
-    nodes = {"cluster": cluster, "component": "cluster", "subject": None, "quantity": "nodes",
-             "unit": "1", "limit": None}  # fmt: skip
-    told = [(nodes, growth.at(second)) for second in seconds]
-    drawn = [(nodes, np.stack([d for _, d in told if d is not None], axis=1))] if told else []
-    drawn += [(item.limit, item.at(seconds)) for item in fitted] if told else []
-    frames = [
-        pl.DataFrame(
-            {
-                "time": [growth.start + timedelta(seconds=s) for s in seconds],
-                **dict(zip(("q05", "q50", "q95", "q99"), quantiles(draws), strict=True)),
-            }
-        ).with_columns(
-            pl.lit(growth.start).alias("made"),
-            *(pl.lit(limit[k], OUTLOOK.schema[k]).alias(k) for k in nodes),
-        )
-        for limit, draws in drawn
-    ]
-    made = pl.concat(frames) if frames else OUTLOOK.empty()
-    return check(made.cast({k: OUTLOOK.schema[k] for k in ("made", "time")}), OUTLOOK)
-
-
 def quantiles(draws: Array) -> Array:
     """Give quantiles of draws at the levels that tables tell, shape (4, m)."""
     return np.asarray(np.quantile(draws, LEVELS, axis=0))
-
-
-def history_rows(fitted: Fitted) -> pl.DataFrame:
-    """Give table history: what one quantity was fitted to."""
-    keys = ("cluster", "component", "subject", "quantity")
-    named = [pl.lit(fitted.limit[key], pl.String).alias(key) for key in keys]
-    return check(fitted.rows.with_columns(named), HISTORY)
-
-
-STATISTIC: Final = "worst node, peak of each step"
-
-
-def _median_date(growth: Growth, nodes: float) -> Any:
-    seconds = growth.dates(np.full(DRAWS, nodes))
-    return _date(growth, float(np.median(seconds)))
-
-
-def _date(growth: Growth, seconds: float) -> Any:
-    return growth.start + timedelta(seconds=seconds) if np.isfinite(seconds) else None
-
-
-def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> dict[str, Any]:
-    """Give one row of table exhaustion (rank 0: plan.py ranks them)."""
-    limit = fitted.limit
-    runs_out = fitted.runs_out()
-    seconds = fitted.dates()
-    asked = max(settings.nodes, default=0)
-    within = (seconds <= settings.horizon_seconds) | (runs_out <= asked)
-    probability = float(within.mean()) if growth.paths is not None or asked else None
-    early, median = (_quantile(runs_out, q) for q in (settings.risk, 0.5))
-    newest = fitted.rows.row(-1, named=True)
-    current = newest["value"]
-    known = limit["limit"] is not None
-    short = known and (probability if probability is not None else float(early == growth.now))
-    fit = fitted.fit
-    return {
-        "rank": 0,
-        **{k: limit[k] for k in ("cluster", "component", "subject", "quantity", "unit", "kind")},
-        "setting": limit["setting"],
-        "current": current,
-        "worst_node": newest["worst_node"],
-        "limit": limit["limit"],
-        "usage": current / limit["limit"] if known and limit["limit"] else None,
-        "nodes_early": _whole(early),
-        "nodes_median": _whole(median),
-        "date_early": _date(growth, _quantile(seconds, settings.risk)),
-        "date_median": _date(growth, _quantile(seconds, 0.5)),
-        "probability": probability if known else None,
-        "model": "linear_drivers",
-        "reach": early / growth.largest if np.isfinite(early) else None,
-        "status": "unknown" if not known else "short" if short > settings.risk else "ok",
-        "reason": f"{fit['model']}, fitted to {fit['points']} points in time; "
-        f"limit: {limit['source']}"
-        + ("; not verified in Cilium's source" if limit["verified"] is False else ""),
-    }
-
-
-def _quantile(values: Array, q: float) -> float:
-    return float(np.quantile(values, q, method="inverted_cdf"))
-
-
-def _whole(nodes: float) -> int | None:
-    return int(nodes) if np.isfinite(nodes) else None
-
-
-def scenario_table(
-    drivers: pl.DataFrame, growth: Growth, settings: PlanSettings, cluster: str
-) -> pl.DataFrame:
-    """Give table scenario: medians of all known drivers at the node counts asked for."""
-    known = [c for c in drivers.columns[2:] if drivers[c].null_count() < 0.2 * len(drivers)]
-    rows = drivers.drop_nulls(known)
-    counts = np.asarray(node_counts(growth, settings), float)
-    drawn = scenario_draws(rows, known, counts, settings)
-    middle = np.median(drawn.draws, axis=0)
-    frames = [
-        pl.DataFrame({"nodes": counts.astype(int), "value": middle[:, i]}).with_columns(
-            driver=pl.lit(name), basis=pl.lit(drawn.basis[i]), cluster=pl.lit(cluster)
-        )
-        for i, name in enumerate(known)
-    ]
-    return check(pl.concat(frames), SCENARIO)
-
-
-def rank(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Give table exhaustion in the order in which things break."""
-    frame = pl.DataFrame(rows, schema={c.name: c.dtype for c in EXHAUSTION.columns})
-    order = ["nodes_early", "nodes_median", "usage"]
-    frame = frame.sort(
-        *order, "component", "subject", descending=[False, False, True, False, False],
-        nulls_last=True,
-    )  # fmt: skip
-    return check(frame.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64)), EXHAUSTION)
-
-
-def fits_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Give table fits."""
-    return check(pl.DataFrame(rows, schema=FITS.schema), FITS)

@@ -14,17 +14,16 @@ from capacity.doubts import corrected, doubts
 from capacity.errors import ExportError, ModelError
 from capacity.export import Metrics
 from capacity.facts import derivations
-from capacity.forecast import (
-    Fitted,
+from capacity.forecast import Fitted, fit_quantity, worst_by_time
+from capacity.forecast_tables import (
     exhaustion_row,
-    fit_quantity,
+    explanation_table,
     fits_table,
     forecast_rows,
     history_rows,
     outlook_table,
     rank,
     scenario_table,
-    worst_by_time,
 )
 from capacity.growth import Growth, grow, growth_table, laws_table
 from capacity.inventory import Inventory
@@ -47,7 +46,7 @@ Progress = Callable[[str, float], None]
 
 # Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
 FRAMES: Final = (
-    "exhaustion", "recommendation", "forecast", "outlook", "scenario", "maps",
+    "exhaustion", "recommendation", "forecast", "explanation", "outlook", "scenario", "maps",
     "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves", "policy_growth",
     "policy_nodes", "service_growth", "doubts", "coverage", "sources",
 )  # fmt: skip
@@ -67,6 +66,7 @@ class Plan:
     exhaustion: pl.DataFrame
     recommendation: pl.DataFrame
     forecast: pl.DataFrame
+    explanation: pl.DataFrame
     outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
@@ -157,6 +157,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         exhaustion=table,
         recommendation=reachable(with_services(advice, services.advice), settings.managed),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
+        explanation=explanation_table(fitted),
         outlook=outlook_table(fitted, growth, cluster),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),

@@ -524,6 +524,26 @@ FORECAST: Final = Table(
         Column("reach", pl.Float64, "1", "node count divided by the largest one observed"),
     ),
 )
+EXPLANATION: Final = Table(
+    "explanation",
+    "one part of a quantity at the largest node count asked for: what it is made of, and why",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("nodes", pl.Int64, "1"),
+        Column("part", pl.String, "", "base, or a driver: its cost x its count"),
+        Column("q05", pl.Float64, "of the quantity"),
+        Column("mean", pl.Float64, "of the quantity", "of the draws: parts add up to the whole"),
+        Column("q95", pl.Float64, "of the quantity"),
+        Column("share", pl.Float64, "1", "of the whole"),
+        Column("swing", pl.Float64, "of the quantity", "q95 - q05: what its doubt moves"),
+        Column("learnt", pl.Float64, "1", "of what is known of its cost, by the user's own data"),
+        Column("basis", pl.String, "", "code (Cilium's arithmetic), observed, or prior"),
+    ),
+)
 OUTLOOK: Final = Table(
     "outlook",
     "one quantity at one time ahead: to be compared with what comes",
@@ -881,7 +901,7 @@ TABLES: Final = (
     POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
     MAP_ENTRIES,
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
-    FORECAST, OUTLOOK, TRIALS, SCORES,
+    FORECAST, EXPLANATION, OUTLOOK, TRIALS, SCORES,
     EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, DOUBTS, COVERAGE,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,

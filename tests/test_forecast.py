@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from capacity import forecast
+from capacity import forecast, forecast_tables
 from capacity.errors import ModelError
 from capacity.growth import Growth, grow, growth_table
 from capacity.recommend import planned_nodes
@@ -60,14 +60,14 @@ def fitted(table: pl.DataFrame, settings: PlanSettings, **limit: Any) -> forecas
 def test_the_node_count_at_which_a_law_meets_its_limit_is_found() -> None:
     settings, table = PlanSettings("x"), drivers()
     growth = grow(table, settings)
-    row = forecast.exhaustion_row(fitted(table, settings), growth, settings)
+    row = forecast_tables.exhaustion_row(fitted(table, settings), growth, settings)
     assert row["nodes_median"] == pytest.approx(60_000 / 35, rel=0.02)
     assert row["nodes_early"] <= row["nodes_median"]
     # 3 nodes a day from 967
     days = (60_000 / 35 - 967) / 3
     assert (row["date_median"] - table["time"][-1]).days == pytest.approx(days, rel=0.1)
     assert 0 <= row["probability"] <= 1
-    check(forecast.rank([row]), EXHAUSTION)
+    check(forecast_tables.rank([row]), EXHAUSTION)
 
 
 def test_intervals_of_the_exhaustion_hold_the_truth_at_their_level() -> None:
@@ -89,7 +89,7 @@ def test_less_risk_means_an_earlier_node_count() -> None:
         settings = PlanSettings("x", risk=risk)
         growth = grow(table, settings)
         early.append(
-            forecast.exhaustion_row(fitted(table, settings), growth, settings)["nodes_early"]
+            forecast_tables.exhaustion_row(fitted(table, settings), growth, settings)["nodes_early"]
         )
     assert early == sorted(early)
 
@@ -109,7 +109,7 @@ _TABLE = drivers(days=20)
 def test_what_is_full_now_runs_out_at_the_present_node_count() -> None:
     settings, table = PlanSettings("x"), drivers()
     growth = grow(table, settings)
-    row = forecast.exhaustion_row(fitted(table, settings, limit=10.0), growth, settings)
+    row = forecast_tables.exhaustion_row(fitted(table, settings, limit=10.0), growth, settings)
     assert row["nodes_early"] == growth.now
     assert row["date_early"] == table["time"][-1]
     assert row["status"] == "short"
@@ -118,7 +118,7 @@ def test_what_is_full_now_runs_out_at_the_present_node_count() -> None:
 def test_an_unknown_limit_is_unknown_and_not_fine() -> None:
     settings, table = PlanSettings("x"), drivers()
     growth = grow(table, settings)
-    row = forecast.exhaustion_row(fitted(table, settings, limit=None), growth, settings)
+    row = forecast_tables.exhaustion_row(fitted(table, settings, limit=None), growth, settings)
     assert row["status"] == "unknown"
     assert row["nodes_early"] is None
     assert row["probability"] is None
@@ -129,7 +129,7 @@ def test_a_short_history_gives_node_counts_but_no_dates() -> None:
     growth = grow(table, settings)
     assert growth.paths is None
     assert "only node counts" in str(growth.note)
-    row = forecast.exhaustion_row(fitted(table, settings), growth, settings)
+    row = forecast_tables.exhaustion_row(fitted(table, settings), growth, settings)
     assert row["nodes_median"] is not None
     assert row["date_median"] is None
     assert check(growth_table(table, growth, settings), GROWTH)["q50"].is_null().all()
@@ -150,7 +150,7 @@ def test_an_unknown_node_count_says_what_is_missing() -> None:
 def test_forecasts_widen_and_say_how_far_out_they_are() -> None:
     settings, table = PlanSettings("x", nodes=(1000, 2000, 4000)), drivers()
     growth = grow(table, settings)
-    rows = forecast.forecast_rows(fitted(table, settings), growth, settings)
+    rows = forecast_tables.forecast_rows(fitted(table, settings), growth, settings)
     check(rows, FORECAST)
     assert rows["nodes"].to_list() == [round(growth.now), 1000, 2000, 4000]
     assert (rows["q05"] <= rows["q50"]).all()
@@ -164,7 +164,7 @@ def test_scenario_keeps_density_where_the_history_cannot_tell() -> None:
     settings = PlanSettings("x", nodes=(1400,))
     flat = drivers(per_day=0.0, services=np.full(90, 100.0), endpoints_per_node=np.full(90, 32.0))
     growth = grow(flat, settings)
-    told = check(forecast.scenario_table(flat, growth, settings, "c"), SCENARIO)
+    told = check(forecast_tables.scenario_table(flat, growth, settings, "c"), SCENARIO)
     at = {r["driver"]: r for r in told.filter(pl.col("nodes") == 1400).iter_rows(named=True)}
     assert at["services"]["value"] == pytest.approx(100 * 1400 / flat["nodes"][-1])
     assert at["services"]["basis"] == "in proportion"

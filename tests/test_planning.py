@@ -285,3 +285,26 @@ def test_gz_files_of_the_lab_are_small_and_deterministic() -> None:
         head = file.read_bytes()[:8]
         assert head[4:8] == b"\0\0\0\0", f"{file.name} holds the time it was made"
         assert gzip.decompress(file.read_bytes())
+
+
+def test_an_explanation_adds_up_to_the_forecast_and_tells_where_costs_come_from(
+    demo: Plan, lab: Plan
+) -> None:
+    for plan in (demo, lab):
+        for key, parts in plan.explanation.partition_by(
+            ["component", "subject", "quantity"], as_dict=True
+        ).items():
+            told = plan.forecast.filter(
+                *(pl.col(k).eq_missing(pl.lit(v, pl.String))
+                  for k, v in zip(("component", "subject", "quantity"), key, strict=True)),
+                nodes=parts["nodes"][0],
+            ).row(0, named=True)  # fmt: skip
+            # The mean of the draws, before noise and the bend beyond the data
+            slack = 0.05 * told["q50"]
+            assert told["q05"] - slack <= parts["mean"].sum() <= told["q95"] + slack, key
+            assert parts["share"].sum() == pytest.approx(1)
+    memory = demo.explanation.filter(component="agent", quantity="memory")
+    assert set(memory["basis"]) == {"observed", "prior"}
+    ipcache = demo.explanation.filter(subject="ipcache").rows_by_key("part", named=True)
+    assert ipcache["endpoints"][0]["basis"] == "code"
+    assert ipcache["endpoints"][0]["share"] > 0.8

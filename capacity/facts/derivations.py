@@ -1,4 +1,4 @@
-"""Which metric tells which quantity (observed.csv), and which driver moves it (structure.csv)."""
+"""What metrics tell (observed.csv), which drivers move it (structure.csv), costs (priors.csv)."""
 
 from __future__ import annotations
 
@@ -85,3 +85,17 @@ def connections() -> pl.DataFrame:
     return _rows("connections.csv").with_columns(
         *(pl.col(name).cast(pl.Int64) for name in counts), verified=pl.col("verified") == "true"
     )
+
+
+@cache
+def priors(component: str, quantity: str) -> pl.DataFrame:
+    """Costs of objects measured elsewhere: driver (or base), per_unit (median), low, high, basis.
+
+    Examples
+    --------
+    >>> priors("agent", "memory_rss").filter(pl.col("driver") == "nodes")["per_unit"].to_list()
+    [18500.0]
+    """
+    rows = _rows("priors.csv").filter(component=component, quantity=quantity)
+    numbers = [pl.col(name).cast(pl.Float64) for name in ("per_unit", "low", "high")]
+    return rows.select("driver", *numbers, "basis", "source")

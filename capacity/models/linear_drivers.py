@@ -7,6 +7,7 @@ drivers stay as they were, so that no draw loses the few steps at which one of t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,15 @@ def block_rows(rows: int, draws: int, rng: np.random.Generator) -> npt.NDArray[n
     return picked[:, :rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """Prior costs as rows of data: design, target, and the noise both are scaled by."""
+
+    design: Array
+    target: Array
+    noise: float = 0.0
+
+
 class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Non-negative linear model with fixed and fitted costs.
 
@@ -55,6 +65,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Bootstrap draws. [1]
     seed : int
         Seed of the bootstrap.
+    prior : sequence of (mean, standard deviation), optional
+        What is believed of each cost beforehand, nan where nothing is. It weighs as much as a row
+        of data that told the cost with this deviation: the more data, the less it counts.
 
     Attributes
     ----------
@@ -80,11 +93,16 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, fixed: tuple[float, ...] | None = None, draws: int = 400, seed: int = 0
+        self,
+        fixed: tuple[float, ...] | None = None,
+        draws: int = 400,
+        seed: int = 0,
+        prior: tuple[tuple[float, float], ...] | None = None,
     ) -> None:
         self.fixed = fixed
         self.draws = draws
         self.seed = seed
+        self.prior = prior
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> LinearDrivers:  # noqa: N803
         """Fit to rows in time order.
@@ -105,7 +123,8 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         offset = drivers @ np.nan_to_num(fixed)
         free = np.isnan(fixed)
         design = np.column_stack([np.ones(len(target)), drivers[:, free]])
-        beta, weights = _robust_nnls(design, target - offset)
+        beliefs = self._beliefs(design, target - offset, free)
+        beta, weights = _robust_nnls(design, target - offset, beliefs)
         self.intercept_, self.coef_ = float(beta[0]), fixed.copy()
         self.coef_[free] = beta[1:]
         residuals = target - offset - design @ beta
@@ -113,16 +132,35 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.residuals_ = residuals * np.sqrt(len(target) / spare)
         self.shift_ = _persistence(residuals) * float(np.median(residuals[-3:]))
         self.n_features_in_ = drivers.shape[1]
-        self.draws_ = self._bootstrap(design, design @ beta, weights, fixed)
+        self.draws_ = self._bootstrap(design, design @ beta, weights, beliefs)
         return self
 
-    def _bootstrap(self, design: Array, fitted: Array, weights: Array, fixed: Array) -> Array:
+    def _beliefs(self, design: Array, target: Array, free: npt.NDArray[np.bool_]) -> Beliefs:
+        """Give prior costs as rows of data, in the scale of the residuals."""
+        columns = design.shape[1]
+        if self.prior is None:
+            return Beliefs(np.empty((0, columns)), np.empty(0))
+        beta, _ = _robust_nnls(design, target, Beliefs(np.empty((0, columns)), np.empty(0)))
+        noise = _MAD * float(np.median(np.abs(target - design @ beta)))
+        noise = max(noise, 1e-6 * float(np.abs(target).max()))
+        told = np.asarray(self.prior, float)[free]
+        known = np.isfinite(told).all(axis=1)
+        rows = np.zeros((int(known.sum()), columns))
+        rows[np.arange(len(rows)), 1 + np.flatnonzero(known)] = noise / told[known, 1]
+        return Beliefs(rows, told[known, 0] * noise / told[known, 1], noise)
+
+    def _bootstrap(self, design: Array, fitted: Array, weights: Array, beliefs: Beliefs) -> Array:
         rng = np.random.default_rng(self.seed)
-        free = np.isnan(fixed)
-        out = np.empty((self.draws, len(fixed) + 1))
-        out[:, 1:] = fixed
-        for row, picked in zip(out, block_rows(len(fitted), self.draws, rng), strict=True):
-            beta = _nnls(design, fitted + self.residuals_[picked], weights)
+        free = np.ones(self.n_features_in_, bool) if self.fixed is None else np.isnan(self.fixed)
+        out = np.empty((self.draws, self.n_features_in_ + 1))
+        out[:, 1:] = self.coef_
+        shaken = rng.normal(size=(self.draws, len(beliefs.target))) * beliefs.noise
+        both = np.vstack([design, beliefs.design])
+        heavy = np.append(weights, np.ones(len(beliefs.target)))
+        rows = block_rows(len(fitted), self.draws, rng)
+        for row, picked, turn in zip(out, rows, shaken, strict=True):
+            told = np.append(fitted + self.residuals_[picked], beliefs.target + turn)
+            beta = _nnls(both, told, heavy)
             row[0] = beta[0]
             row[1:][free] = beta[1:]
         return out
@@ -187,17 +225,18 @@ def _nnls(design: Array, target: Array, weights: Array) -> Array:
     return np.asarray(beta / scale)
 
 
-def _robust_nnls(design: Array, target: Array) -> tuple[Array, Array]:
+def _robust_nnls(design: Array, target: Array, beliefs: Beliefs) -> tuple[Array, Array]:
     """Fit with Huber weights: one outlier among the rows (another program's maps) bends nothing."""
-    weights = np.ones(len(target))
-    beta = _nnls(design, target, weights)
+    weights, certain = np.ones(len(target)), np.ones(len(beliefs.target))
+    both, told = np.vstack([design, beliefs.design]), np.append(target, beliefs.target)
+    beta = _nnls(both, told, np.append(weights, certain))
     for _ in range(5):
         off = np.abs(target - design @ beta)
         spread = _MAD * float(np.median(off))
         if spread <= 1e-9 * max(float(np.abs(target).max()), 1.0):
             break
         weights = np.minimum(1.0, _HUBER * spread / np.maximum(off, 1e-300))
-        beta = _nnls(design, target, weights)
+        beta = _nnls(both, told, np.append(weights, certain))
     return beta, weights
 
 

@@ -1,0 +1,95 @@
+"""Memory told from priors alone, beside published figures that nothing was fitted to.
+
+    python benchmarks/priors.py
+
+Prints the tables of docs/validation.md. Published figures are named by their source; pods of a node
+are the mean. Whether a figure counts map memory is seldom told: resident memory is predicted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy.optimize import nnls
+
+from capacity import shipped
+from capacity.models.prior import expected
+
+MIB, MB = float(1 << 20), 1e6
+# source, measured [byte], drivers; figures are those of the sources, read 2026-11
+PUBLISHED = (
+    ("Cilium 1.8 docs, scalability report: 2 nodes, 125 pods", 95 * MIB,
+     {"nodes": 2, "endpoints": 125, "endpoints_per_node": 62.5}),
+    ("the same: 1,000 nodes, 50,000 pods, 250 policies (largest)", 573 * MIB,
+     {"nodes": 1000, "endpoints": 50_000, "endpoints_per_node": 50, "policies": 250}),
+    ("cilium/cilium issue 23930 (1.11): 20 nodes, 396 pods, 78 services", 450 * MB,
+     {"nodes": 20, "endpoints": 396, "endpoints_per_node": 20, "services": 78}),
+    ("the same: 196 nodes, 14,819 pods, 8,936 services", 1200 * MB,
+     {"nodes": 196, "endpoints": 14_819, "endpoints_per_node": 76, "services": 8_936}),
+    ("cilium/cilium issue 32940 (1.14): 75 nodes, 15,000 pods, 21,000 policies", 2250 * MB,
+     {"nodes": 75, "endpoints": 15_000, "endpoints_per_node": 80, "policies": 21_000}),
+    ("imroc/tke-guide (1.19): 3 nodes, 30,000 services of 4 backends, RSS", 870 * MB,
+     {"nodes": 3, "services": 30_000}),
+    ("cilium/cilium pull request 40227 (1.17): median of 1,000 nodes", 1566 * MB,
+     {"nodes": 1000, "endpoints": 30_000, "endpoints_per_node": 30, "identities": 6_000,
+      "policies": 30_000}),
+    ("the same: 99 % quantile", 1743 * MB,
+     {"nodes": 1000, "endpoints": 30_000, "endpoints_per_node": 30, "identities": 6_000,
+      "policies": 30_000}),
+)  # fmt: skip
+
+
+def published() -> None:
+    """Print predictions beside published figures."""
+    print("| figure | measured | 5 % | median | 95 % | inside |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for source, measured, drivers in PUBLISHED:
+        drawn = expected("agent", "memory_rss", drivers)
+        low, middle, high = np.quantile(drawn, [0.05, 0.5, 0.95])
+        held = "yes" if low <= measured <= high else "**no**"
+        print(f"| {source} | {measured / MB:,.0f} MB | {low / MB:,.0f} | {middle / MB:,.0f} "
+              f"| {high / MB:,.0f} | {held} |")  # fmt: skip
+
+
+def loads() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, design (base first) and resident memory of data/lab-scale."""
+    table = pl.read_csv(shipped.path("data", "lab-scale", "agent.csv"))
+    columns = {"endpoints": 1, "identities": 2, "ipcache_1000ids": 3, "nodes": 4,
+               "services_x10": 5, "policies_no_ep": 6}  # fmt: skip
+    names, design = [], []
+    for row in table.iter_rows(named=True):
+        factor, level = row["factor"], row["level"]
+        line = np.zeros(8)
+        line[:2] = 1.0, row["endpoints"] - 1
+        if factor in columns and factor != "endpoints":
+            line[columns[factor]] = level
+        if factor == "ipcache_1000ids" and level:
+            line[2] = 1000
+        if factor == "policies_ep20_id1000" and level:
+            line[2] = 1000
+            # A row of a policy map has 64 bytes of memlock (data/lab: kernel and agent agree)
+            line[7] = max(row["maps_memlock"] - 158_042_096, 0) / 64 if level >= 1 else 0
+        names.append(f"{factor} {level:g}")
+        design.append(line)
+    return names, np.array(design), table["rss_bytes"].to_numpy().astype(float)
+
+
+def left_out() -> None:
+    """Print the error of each load that was left out of the fit."""
+    names, design, rss = loads()
+    scale = design.max(axis=0)
+    errors = []
+    for i in range(len(rss)):
+        kept = np.arange(len(rss)) != i
+        beta, _ = nnls(design[kept] / scale, rss[kept])
+        errors.append(float(design[i] / scale @ beta) / rss[i] - 1)
+    size = np.abs(errors)
+    worst = int(size.argmax())
+    print(f"\n{len(rss)} loads of data/lab-scale, each predicted from the others: median error "
+          f"{np.median(size):.1%}, 90 % below {np.quantile(size, 0.9):.1%}, worst "
+          f"{errors[worst]:+.1%} ({names[worst]})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    published()
+    left_out()
