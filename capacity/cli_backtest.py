@@ -37,7 +37,7 @@ _DETAIL = click.option(
 @_CHART
 @OUTPUT
 def backtest(origins: int, detail: str, chart: Path | None, output: str, **options: Any) -> None:
-    r"""Forecast from past times of a history and compare with what then came.
+    """Forecast from past times of a history and compare with what then came.
 
     Beside ours stand the newest value, Prometheus' predict_linear over 7 days, a straight line,
     and for memory what VPA and KRR would ask for; `skill` is the share of their loss that ours
@@ -64,7 +64,7 @@ def backtest(origins: int, detail: str, chart: Path | None, output: str, **optio
 @_CHART
 @OUTPUT
 def ledger(folder: Path, detail: str, chart: Path | None, output: str) -> None:
-    r"""Score what past reports forecast, as soon as a later report has seen it come.
+    """Score what past reports forecast, as soon as a later report has seen it come.
 
     DIR holds what `capacity plan --out` wrote over time, in any depth.
 
