@@ -27,6 +27,8 @@ from capacity.tables import CHANGES, RECOMMENDATION, SERVICE_GROWTH, check
 _WORTH_TELLING: Final = 0.5
 _LB_MAP: Final = "bpf.lbMapMax"
 _TABLE: Final = "maglev.tableSize"
+# Options without which no frontend has a table
+_MAGLEV: Final = (("bpf-lb-algorithm", "maglev"), ("bpf-lb-algorithm-annotation", "true"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ def _map_row(
 
 def _maglev_row(inventory: Inventory, ratio: float, present: Present) -> list[dict[str, Any]]:
     """Give the row of maglev.tableSize where the largest service has too few slots a backend."""
+    if not any(present.options.get(name) == value for name, value in _MAGLEV):
+        return []
     counted = count(inventory, version=present.version)
     own = counted.frontends.filter(pl.col("maglev") & (pl.col("active") > 0))
     if own.is_empty():

@@ -119,6 +119,7 @@ def test_tcp_and_udp_of_one_port_are_two_frontends_from_1_17_on() -> None:
     assert [counts(read, v)["cilium_lb4_services_v2"] for v in ("1.16", "1.17")] == [3, 6]
     assert counts(read, "1.17", protocol_differentiation=False)["cilium_lb4_services_v2"] == 3
     assert counts(read, "1.17")["cilium_lb4_backends_v3"] == 4
+    assert counts(read, "1.17.0-dev")["cilium_lb4_services_v2"] == 3
 
 
 def test_a_wildcard_entry_an_address_comes_with_1_20() -> None:

@@ -38,6 +38,8 @@ _OLD_SWITCH: Final = "enable-node-port"
 _ON: Final = ("true", "strict", "partial", "probe", "1", "yes", "on")
 _OFF: Final = ("false", "disabled", "0", "no", "off", "")
 _PROTOCOLS: Final = (1, 17)  # cilium/cilium pull request 33434's flag bpf-lb-proto-diff, on
+# Trees before the release, as the one the golden cases are of, know no protocols
+_BEFORE: Final = ("1.17.0-dev", "v1.17.0-dev")
 _REWRITTEN: Final = (1, 18)  # pkg/loadbalancer takes the place of pkg/service
 _WILDCARDS: Final = (1, 20)  # cilium/cilium pkg/loadbalancer/config.go EnableWildcardEntries
 _UNREADY: Final = (1, 19)  # cilium/cilium pull requests 40969 and 42170, also in 1.18.5 or so
@@ -108,7 +110,10 @@ def chosen_of(inventory: Inventory, *, version: str, options: Options | None = N
         source_ranges_everywhere=number >= _REWRITTEN
         or (number >= _PROTOCOLS and on("source_range_all_types", default=False)),
         protocols=number > _REWRITTEN
-        or (number >= _PROTOCOLS and on("protocol_differentiation", default=True)),
+        or (
+            number >= _PROTOCOLS
+            and on("protocol_differentiation", default=not version.startswith(_BEFORE))
+        ),
         type_annotation=number >= _PROTOCOLS,
         is_rewritten=number >= _REWRITTEN,
         keeps_unready=number >= _UNREADY,

@@ -44,13 +44,12 @@ def with_slots(frontends: pl.DataFrame, inventory: Inventory, chosen: Choices) -
         .with_row_index("key")
     )
     told = _matched(_backends(frontends, inventory, chosen), frontends, chosen)
-    matched = told.join(wanted, on=keys, how="inner").filter(
-        pl.col("anywhere") | (pl.col("at_home") & pl.col("is_here"))
-    )
+    at_home = pl.col("at_home") & pl.col("is_here")
+    matched = told.join(wanted, on=keys, how="inner").filter(pl.col("anywhere") | at_home)
     counted = pl.concat(
         [
             _counted(matched.filter("anywhere")).with_columns(is_local=pl.lit(value=False)),
-            _counted(matched.filter("is_here")).with_columns(is_local=pl.lit(value=True)),
+            _counted(matched.filter(at_home)).with_columns(is_local=pl.lit(value=True)),
         ]
     ).join(wanted.select("key", *keys), on="key")
     zero = pl.col(*_SEEN).fill_null(0)
@@ -60,8 +59,8 @@ def with_slots(frontends: pl.DataFrame, inventory: Inventory, chosen: Choices) -
     frame = frame.with_columns(zero).with_columns(active=new, affine=affine)
     is_health = pl.col("kind") == "HealthCheck"
     one = [pl.when(is_health).then(1).otherwise(name).alias(name) for name in ("slots", "active")]
-    used = matched.filter(pl.col("anywhere") | pl.col("is_here"))
-    return Slots(frame.with_columns(one).drop("standby", "key"), distinct(used, chosen.protocols))
+    used = distinct(matched, chosen.protocols)
+    return Slots(frame.with_columns(one).drop("standby", "key"), used)
 
 
 def distinct(backends: pl.DataFrame, protocols: bool) -> pl.DataFrame:
@@ -162,7 +161,9 @@ def _matched(told: pl.DataFrame, frontends: pl.DataFrame, chosen: Choices) -> pl
 
 def _counted(matched: pl.DataFrame) -> pl.DataFrame:
     """Count backends by key. One address and port is one backend, whatever the names."""
-    once = matched.with_columns(own=_mixed(["key", "address", "port"])).unique("own")
+    once = matched.select(
+        "key", "is_slot", "is_active", "is_ending", own=_mixed(["key", "address", "port"])
+    ).unique("own")
     return once.group_by("key").agg(
         slots=pl.col("is_slot").sum().cast(pl.Int64),
         active=pl.col("is_active").sum().cast(pl.Int64),
