@@ -86,14 +86,15 @@ def measure_lb(cpu: tuple[int, ...], out: Path | None, output: str, **options: A
       capacity measure lb --out lb.json
       capacity measure lb --services 100 --services 20000 --ct 1000000 -o csv > lb.csv
     """
+    from capacity.measure.bpf import require
+
+    require()
     from capacity import printing
     from capacity.errors import SettingsError
-    from capacity.measure.bpf import require
     from capacity.measure.grid import MeasureSettings, measure
     from capacity.measure.timing import allowed_cpus
     from capacity.throughput import calibration
 
-    require()
     given = {name: value for name, value in options.items() if value not in ((), None)}
     settings = MeasureSettings(**given)
     strange = sorted(set(cpu) - set(allowed_cpus()))
@@ -211,7 +212,8 @@ def size(
     if needed is not None:
         click.echo(f"{needed} nodes carry {settings.mpps:g} million packets/s, of which "
                    f"{settings.spare + settings.upgrading} may be away", err=True)  # fmt: skip
-    for line in (costs.machine_of(held), *tier.doubts(settings, held)):
+    machine = () if settings.pass_cost else (costs.machine_of(held),)
+    for line in (*machine, *tier.doubts(settings, held)):
         click.echo(line, err=True)
     if chart is not None:
         from capacity.charts.tier import carries

@@ -50,6 +50,11 @@ class TierSettings:
     backends: int = _setting(10, "Backends of a service.", "1")
     spare: int = _setting(1, "Nodes that may fail.", "1")
     upgrading: int = _setting(0, "Nodes that an upgrade takes out at a time.", "1")
+    pass_cost: float = _setting(
+        0.0,
+        "Cost of a pass seen in production (capacity lb live), instead of measured parts.",
+        "ns",
+    )
     seed: int = _setting(0, "Seed of the draws.")
 
     def __post_init__(self) -> None:
@@ -63,7 +68,7 @@ _BOUNDS: Final = {
     "latency": (0.1, 1e6), "burst": (1, 1000), "packet": (64, 9216), "replies": (0, 100),
     "per_connection": (1, 1e9), "connections": (1, 1e9), "services": (1, 65_535),
     "backends": (1, 100_000), "spare": (0, 1000), "upgrading": (0, 1000), "largest": (0, 1e4),
-    "buckets": (0, 1 << 20),
+    "pass_cost": (0, 1e7), "buckets": (0, 1 << 20),
 }  # fmt: skip
 
 

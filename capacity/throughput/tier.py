@@ -21,7 +21,7 @@ from capacity.models.queueing import Core, utilization_for_wait, wait_batches
 from capacity.models.usl import Choice, choose
 from capacity.tables import Column, Table, check
 from capacity.throughput.calibration import Calibration
-from capacity.throughput.costs import Cost, Passes, fact, passes
+from capacity.throughput.costs import SEEN_SPREAD, Cost, Passes, fact, passes, seen
 from capacity.throughput.shares import (
     DSR_OPTION,
     FRAMING,
@@ -184,6 +184,10 @@ def _node(settings: TierSettings, per: Load, costs: Passes, law: Choice) -> _Nod
     ) / per.passes  # fmt: skip
     variation = max(squares / mean**2 - 1, 0.0)
     skb = per.delivers / per.passes if costs.hook == "xdp" else 1.0
+    if settings.pass_cost:
+        still = np.zeros(_DRAWS)
+        work = work / efficiency(law, settings.cores, settings.seed)
+        return _Node(work, still, still, variation)
     wakes = [
         (1 - skb) * fact(name, "xdp").draw(z[5]) + skb * fact(name, "tc").draw(z[5])
         for name in ("wake", "hold")
@@ -208,7 +212,7 @@ def capacity_of(
         raise SettingsError(f"{nodes} nodes of which {away} may be away leave none")
     per = load(settings, left)
     flows = max(1.0, settings.connections / (left * settings.cores))
-    costs = passes(
+    costs = seen(settings.pass_cost, settings.encryption) if settings.pass_cost else passes(
         calibration, mode=settings.mode, xdp=settings.xdp, tunnel=settings.tunnel,
         encryption=settings.encryption, flows=flows, services=settings.services,
     )  # fmt: skip
@@ -322,6 +326,11 @@ def doubts(settings: TierSettings, calibration: Calibration | None = None) -> li
     """Say what the numbers of these settings do not rest on evidence for."""
     out = []
     law = cores_law(calibration).model
+    if settings.pass_cost:
+        out.append(
+            f"every pass is taken to cost {settings.pass_cost:g} ns, wakes and new connections "
+            f"within, bounds ±{SEEN_SPREAD:.0%}"
+        )
     if settings.cores > law.largest_:
         out.append(
             f"{settings.cores} cores are beyond the {law.largest_:g} that the law of cores "

@@ -55,7 +55,7 @@ def test_mean_waits_are_those_of_a_queue_followed_packet_by_packet(
 ) -> None:
     services = np.array([100e-9, 100e-9, 100e-9, 700e-9])
     mean = services.mean()
-    seeds = [waits(rho / mean, services, burst=burst, seed=s).mean() for s in range(12)]
+    seeds = [waits(rho / mean, services, burst=burst, seed=s).mean() for s in range(8)]
     told = float(wait_batches(rho, mean, variation=services.var() / mean**2, burst=burst))
     error = 3 * np.std(seeds, ddof=1) / np.sqrt(len(seeds))
     assert np.mean(seeds) == pytest.approx(told, abs=error)

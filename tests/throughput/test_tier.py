@@ -88,7 +88,7 @@ def test_replies_that_skip_the_tier_and_earlier_hooks_carry_more(placement: str)
     assert of(connections=10_000) > of(connections=20_000_000)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     st.floats(0.05, 60), st.sampled_from(["snat", "dsr"]), st.integers(0, 3), st.integers(1, 64),
     st.sampled_from(["cluster", "dedicated"]), st.integers(64, 1500),
@@ -127,6 +127,17 @@ def test_what_is_asked_wrongly_is_told_all_at_once() -> None:
         tier.capacity_of(dataclasses.replace(BASE, spare=2), 2)
     with pytest.raises(ModelError, match="8 buckets for 9 nodes"):
         shares.bucket_imbalance(9, 8)
+
+
+def test_a_cost_seen_in_production_takes_the_place_of_measured_parts() -> None:
+    asked = dataclasses.replace(
+        BASE, pass_cost=2000.0, cores=4, cpu=0.5, mode="dsr", placement="dedicated",
+        nic=400.0, latency=1e5, connections=1_000_000_000,
+    )  # fmt: skip
+    row = tier.capacity_of(asked, 10)
+    assert row["packets"] == pytest.approx(10 * 4 * 0.5 / 2000e-9, rel=0.03)
+    assert row["packets_low"] < row["packets"] < row["packets_high"]
+    assert any("2000 ns" in line for line in tier.doubts(asked))
 
 
 # Published numbers ------------------------------------------------------------------------------
