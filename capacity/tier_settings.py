@@ -39,7 +39,7 @@ class TierSettings:
     cores: int = _setting(8, "Cores of a node that handle packets (receive queues).", "1")
     nic: float = _setting(25.0, "Line rate of a node.", "Gbit/s")
     cpu: float = _setting(0.7, "Share of a core that packets may take.", "1")
-    latency: float = _setting(100.0, "p99 wait in a core's queue that you accept.", "µs")
+    latency: float = _setting(500.0, "p99 wait in a core's queue that you accept.", "µs")
     burst: float = _setting(16.0, "Mean length of packet trains.", "1")
     packet: int = _setting(512, "Mean Ethernet frame, both ways.", "byte")
     replies: float = _setting(1.0, "Reply packets for a request packet.", "1")
