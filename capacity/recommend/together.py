@@ -152,10 +152,12 @@ def within_reach(rows: Rows, provider: str | None) -> Rows:
     fact = facts.managed().filter(provider=provider).row(0, named=True)
     if fact["helm"]:
         return [row | {"alternative": fact["instead"]} if _changes(row) else row for row in rows]
+    nothing = dict.fromkeys(("target", "cost", "cost_total", "money", "restart", "side_effect"))
     return [
-        row | {"status": "redesign", "target": None, "cost": None, "restart": None,
-               "reason": f"{row['reason']}; {row['setting']} is not yours to set on "
-               f"{fact['name']}", "alternative": fact["instead"]}
+        row | nothing | {
+            "status": "redesign", "alternative": fact["instead"],
+            "reason": f"{row['reason']}; {row['setting']} is not yours to set on {fact['name']}",
+        }
         if _changes(row) else row
         for row in rows
     ]  # fmt: skip
