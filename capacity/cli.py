@@ -6,9 +6,7 @@ Heavy rooms are imported inside the commands, so that `capacity --help` stays qu
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +15,13 @@ import click
 from capacity.cli_backtest import backtest, ledger
 from capacity.cli_day2 import drift, upgrade
 from capacity.cli_lb import lb, measure
+from capacity.cli_lb import measure
+from capacity.cli_options import OUTPUT
 from capacity.cli_policies import check, policies
+from capacity.cli_report import report
 from capacity.cli_resources import resources
 from capacity.cli_services import services
+from capacity.cli_settings import SHORT, WRONG, options, progress, say
 from capacity.cli_shapes import shapes
 from capacity.errors import CapacityError
 from capacity.settings import DEMO, PlanSettings
@@ -28,42 +30,8 @@ from capacity.simulation_settings import SimulationSettings
 if TYPE_CHECKING:
     from capacity.planning import Plan
 
-SHORT, WRONG = 1, 2
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_OUTPUT = click.option(
-    "-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table",
-    show_default=True, help="Print a table, JSON or CSV; nothing else goes to standard output.",
-)  # fmt: skip
 _VERSION = click.option("--cilium", metavar="VERSION", help="Cilium version, e.g. 1.18.")
-
-
-def _options(kind: type[Any]) -> Callable[[Any], Any]:
-    """Make the command's options from the fields of a settings class."""
-
-    def decorate(function: Any) -> Any:
-        for item in reversed(fields(kind)):
-            default = None if item.default is MISSING else item.default
-            if item.metadata.get("argument"):
-                function = click.argument(item.name, default=default, metavar="[CLUSTER]")(function)
-                continue
-            unit = item.metadata["unit"]
-            function = click.option(
-                f"--{item.name.replace('_', '-')}", item.name, type=_type(str(item.type)),
-                default=default, is_flag=str(item.type) == "bool",
-                multiple=str(item.type).startswith("tuple"),
-                metavar=item.metadata.get("metavar"), show_default=default not in (None, (), False),
-                help=item.metadata["help"] + (f" [{unit}]" if unit not in ("", "1") else ""),
-            )(function)  # fmt: skip
-        return function
-
-    return decorate
-
-
-def _type(annotation: str) -> type[Any]:
-    for kind in (int, float, bool):
-        if annotation.removeprefix("tuple[").startswith(kind.__name__):
-            return kind
-    return str
 
 
 @click.group(context_settings=_CONTEXT)
@@ -83,13 +51,13 @@ def cli() -> None:
 
 
 @cli.command("plan")
-@_options(PlanSettings)
+@options(PlanSettings)
 @click.option(
     "--out", type=click.Path(path_type=Path),
     help="Folder for outcome.json, tables/, manifests/, report.html; written whole or not at all.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Name what would be read and written, and stop.")
-@_OUTPUT
+@OUTPUT
 def plan_command(out: Path | None, output: str, dry_run: bool, **options: Any) -> None:
     """Tell what breaks first, at which node count and date, and what to set.
 
@@ -107,18 +75,18 @@ def plan_command(out: Path | None, output: str, dry_run: bool, **options: Any) -
         _say_dry_run(settings, out)
         return
     if settings.source == DEMO:
-        _say(f"No cluster was named: this is the shipped demo, a simulated one (see data/{DEMO}).")
+        say(f"No cluster was named: this is the shipped demo, a simulated one (see data/{DEMO}).")
     from capacity.planning import plan
 
-    with _progress() as step:
+    with progress() as step:
         made = plan(settings, progress=step)
         if out is not None:
             _write(made, out, step)
     _print_plan(made, output)
     for warning in made.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     if out is not None:
-        _say(f"written: {out}")
+        say(f"written: {out}")
     # The demo is not the caller's cluster: it never fails a pipeline
     if settings.source != DEMO:
         sys.exit({"fits": 0, "short": SHORT, "unknown": WRONG}[made.verdict])
@@ -140,16 +108,16 @@ def _write(made: Plan, out: Path, step: Callable[[str, float], None]) -> None:
                 progress=lambda name, share: step(name, 0.97 + 0.03 * share),
             )
         else:
-            _say("report.html is not written: pip install 'cilium-capacity[report]'")
+            say("report.html is not written: pip install 'cilium-capacity[report]'")
 
 
 def _say_dry_run(settings: PlanSettings, out: Path | None) -> None:
     from capacity.export import without_secrets
 
-    _say(f"would read: {without_secrets(settings.source)}")
+    say(f"would read: {without_secrets(settings.source)}")
     if settings.inventory:
-        _say(f"would read: {settings.inventory}")
-    _say(f"would write: {out or 'nothing'}")
+        say(f"would read: {settings.inventory}")
+    say(f"would write: {out or 'nothing'}")
 
 
 def _print_plan(made: Plan, output: str) -> None:
@@ -175,7 +143,7 @@ def _print_plan(made: Plan, output: str) -> None:
 
 @cli.command("read")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@_OUTPUT
+@OUTPUT
 def read_command(sources: tuple[str, ...], output: str) -> None:
     """Tell what is in an export: what was read, refused and why, and what is missing.
 
@@ -205,7 +173,7 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 )
 @_VERSION
 @click.option("--match", default="", help="Only rows with this text in their first column.")
-@_OUTPUT
+@OUTPUT
 def facts_command(table: str, cilium: str | None, match: str, output: str) -> None:
     """Print what is known about Cilium, with sources and whether it was verified.
 
@@ -230,7 +198,7 @@ def facts_command(table: str, cilium: str | None, match: str, output: str) -> No
 @click.option("--set", "explicit", multiple=True, metavar="OPTION=ENTRIES",
               help="An agent option that is set, e.g. bpf-ct-global-tcp-max=524288.")  # fmt: skip
 @_VERSION
-@_OUTPUT
+@OUTPUT
 def sizes_command(
     memory: str, ratio: float, explicit: tuple[str, ...], cilium: str | None, output: str
 ) -> None:
@@ -247,14 +215,14 @@ def sizes_command(
     thin = ("option", "entries", "map", "memlock_text", "set", "verified")
     printing.show(frame, output, columns=thin)  # type: ignore[arg-type]
     for finding in findings:
-        _say(f"{finding.level}: {finding.message}")
+        say(f"{finding.level}: {finding.message}")
     if any(finding.level == "error" for finding in findings):
         sys.exit(SHORT)
 
 
 @cli.command("simulate")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@_options(SimulationSettings)
+@options(SimulationSettings)
 def simulate_command(out: Path, **options: Any) -> None:
     """Write a synthetic cluster whose truth is known, as metrics and inventory.
 
@@ -266,55 +234,7 @@ def simulate_command(out: Path, **options: Any) -> None:
     from capacity.simulate import simulate, write
 
     write(simulate(SimulationSettings(**options)), out)
-    _say(f"written: {out}")
-
-
-@cli.command("report")
-@click.argument("notebook", type=click.Choice(["plan", "all"]))
-@_options(PlanSettings)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-def report_command(notebook: str, out: Path, **options: Any) -> None:
-    """Run a notebook by papermill and write it as one HTML file with outcome.json beside it.
-
-    \b
-    Examples:
-      capacity report plan data/lab --out lab-report
-      capacity report all https://prometheus.example:9090 --out weekly --horizon 1y
-    """
-    from capacity.outcome import fill, new_folder
-    from capacity.planning import plan
-    from capacity.report import report
-
-    settings = PlanSettings(**options)
-    with _progress() as step, new_folder(out) as folder:
-        fill(plan(settings, progress=step), folder)
-        step(f"running notebook {notebook}", 0.95)
-        report("plan", settings, folder / "report.html")
-    _say(f"written: {out / 'report.html'}")
-
-
-def _say(text: str) -> None:
-    """Messages go to standard error: standard output is for results."""
-    click.echo(text, err=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar on a terminal; nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda name, share: bar.update(task, description=name, completed=share)
+    say(f"written: {out}")
 
 
 cli.add_command(policies)
@@ -328,6 +248,7 @@ cli.add_command(drift)
 cli.add_command(lb)
 cli.add_command(backtest)
 cli.add_command(ledger)
+cli.add_command(report)
 
 
 def main() -> None:
@@ -335,18 +256,18 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        _say("capacity: interrupted")
+        say("capacity: interrupted")
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG)
     except CapacityError as error:
-        _say(f"capacity: error: {' '.join(str(error).split())}")
+        say(f"capacity: error: {' '.join(str(error).split())}")
         sys.exit(WRONG)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"capacity: error: {where}{error.strerror or error}")
+        say(f"capacity: error: {where}{error.strerror or error}")
         sys.exit(WRONG)

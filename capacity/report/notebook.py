@@ -1,0 +1,132 @@
+"""Notebooks and their parameters: names and types are checked before a kernel starts."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final
+
+from capacity import shipped
+from capacity.errors import SettingsError
+from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
+
+# A shipped notebook and the settings that its parameters cell must equal
+NOTEBOOKS: Final = {"plan": PlanSettings}
+
+
+def find(notebook: str | Path) -> Path:
+    """Give the path of a shipped notebook by its name, or of the user's own.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such file.
+    """
+    path = Path(notebook)
+    if path.suffix != ".ipynb":
+        return shipped.path("notebooks", f"{notebook}.ipynb")
+    if not path.is_file():
+        raise SettingsError(f"notebook {path}: no such file; name a shipped one such as plan")
+    return path
+
+
+def parameters(path: Path, settings: PlanSettings) -> dict[str, Any]:
+    """Give the settings as notebook parameters; papermill would only warn at a wrong name.
+
+    Raises
+    ------
+    SettingsError
+        If the notebook's parameters are not the settings' fields.
+    """
+    wanted = {f.name for f in fields(settings)}
+    declared = declared_parameters(path)
+    if wanted != set(declared):
+        raise SettingsError(
+            f"notebook {path.name}: its parameters cell lacks {sorted(wanted - set(declared))} and "
+            f"has unknown {sorted(set(declared) - wanted)}; it must name the fields of "
+            f"{type(settings).__name__}"
+        )
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
+    from_mapping(type(settings), values)
+    return values
+
+
+def settings_for(name: str, values: Mapping[str, Any], changes: Iterable[str]) -> PlanSettings:
+    """Make the settings of a notebook from values by name and changes such as ``nodes=500``.
+
+    A change names a parameter, or a driver (``services=9000``), which goes to parameter `set`.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown, or a value has another type than the parameter.
+
+    Examples
+    --------
+    >>> made = settings_for("plan", {}, ["nodes=500,1000", "cilium=1.20", "services=9000"])
+    >>> made.nodes, made.cilium, made.set
+    ((500, 1000), '1.20', ('services=9000',))
+    """
+    kind = NOTEBOOKS.get(Path(name).stem, PlanSettings)
+    known = {f.name: str(f.type) for f in fields(kind)}
+    made, faults = dict(values), []
+    for change in changes:
+        key, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            faults.append(f"--set {change}: wanted NAME=VALUE")
+        elif key in known and key != "set":
+            made[key] = _typed(text, known[key], f"--set {change}")
+        elif key in DRIVER_NAMES:
+            made["set"] = [*made.get("set", ()), f"{key}={text}"]
+        else:
+            faults.append(
+                f"--set {change}: {key!r} is no parameter of notebook {name} "
+                f"({', '.join(sorted(known))}) and no driver ({', '.join(DRIVER_NAMES)})"
+            )
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return from_mapping(kind, made)
+
+
+def _typed(text: str, annotation: str, where: str) -> Any:
+    """Read a text as the type that a field has; 1.20 stays a text where a text is wanted."""
+    if text == "" and "None" in annotation:
+        return None
+    if annotation.startswith("tuple"):
+        item = annotation.removeprefix("tuple[").partition(",")[0]
+        return [_typed(part.strip(), item, where) for part in text.split(",") if part.strip()]
+    for kind in (int, float):
+        if annotation.startswith(kind.__name__):
+            try:
+                return kind(text)
+            except ValueError:
+                raise SettingsError(f"{where}: {text!r} is not of type {annotation}") from None
+    return text
+
+
+def declared_parameters(path: Path) -> dict[str, tuple[str, Any]]:
+    """Give name → (annotation, default) of the cell tagged `parameters`.
+
+    Raises
+    ------
+    SettingsError
+        If the file is no notebook, or has no such cell, or that cell does more than assign.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(c["source"]) for c in cells if "parameters" in _tags(c)]
+        tree = ast.parse(sources[0]) if sources else ast.Module([], [])
+        return {
+            ast.unparse(line.target): (ast.unparse(line.annotation), ast.literal_eval(line.value))
+            for line in tree.body
+            if isinstance(line, ast.AnnAssign) and line.value is not None
+        }
+    except (ValueError, KeyError, SyntaxError) as error:
+        raise SettingsError(f"notebook {path}: cannot be read: {error}") from None
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return list(cell.get("metadata", {}).get("tags", []))
