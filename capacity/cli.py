@@ -14,12 +14,14 @@ import click
 
 from capacity.cli_backtest import backtest, ledger
 from capacity.cli_day2 import drift, upgrade
+from capacity.cli_fleet import fleet
 from capacity.cli_lb import lb, measure
-from capacity.cli_lb import measure
 from capacity.cli_options import OUTPUT
 from capacity.cli_policies import check, policies
 from capacity.cli_report import report
 from capacity.cli_resources import resources
+from capacity.cli_schedule import schedule
+from capacity.cli_serve import serve
 from capacity.cli_services import services
 from capacity.cli_settings import SHORT, WRONG, options, progress, say
 from capacity.cli_shapes import shapes
@@ -249,6 +251,9 @@ cli.add_command(lb)
 cli.add_command(backtest)
 cli.add_command(ledger)
 cli.add_command(report)
+cli.add_command(fleet)
+cli.add_command(schedule)
+cli.add_command(serve)
 
 
 def main() -> None:

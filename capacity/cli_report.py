@@ -99,8 +99,21 @@ def _task(notebook: str, out: Path, began: datetime, given: dict[str, Any]) -> A
         run=file_name(given["run_name"] or f"{began:%Y-%m-%dT%H%M%SZ}"),
         notebooks=named(names, settings),
         pictures=cast("Any", given["pictures"]),
+        secrets=_secrets(),
         timeout=None if limit is None else parse_duration(limit, what="--timeout"),
     )
+
+
+def _secrets() -> tuple[str, ...]:
+    """Give the credentials that notebooks can see, so that no page shows them."""
+    found = []
+    for name in ("TOKEN", "PASSWORD", "KEY_PASSWORD"):
+        if told := os.environ.get(f"CAPACITY_PROM_{name}"):
+            found.append(told)
+        path = os.environ.get(f"CAPACITY_PROM_{name}_FILE")
+        if path and Path(path).is_file():
+            found.append(Path(path).read_text(encoding="utf-8").strip())
+    return tuple(found)
 
 
 def _label(source: str) -> str:

@@ -35,9 +35,9 @@ def outcome(plan: Plan) -> dict[str, Any]:
         "verdict": plan.verdict,
         "headline": plan.headline,
         "first_limit": plan.first_limit,
-        "findings": _records(plan.exhaustion),
-        "recommendations": _records(plan.recommendation),
-        "coverage": _records(plan.coverage),
+        "findings": records(plan.exhaustion),
+        "recommendations": records(plan.recommendation),
+        "coverage": records(plan.coverage),
         "warnings": list(plan.warnings),
         "versions": {"capacity": version("cilium-capacity"), "cilium": plan.version},
     }
@@ -48,7 +48,8 @@ def to_json(plan: Plan) -> str:
     return json.dumps(outcome(plan), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _records(frame: pl.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Give rows as JSON types; times in RFC 3339."""
     dates = frame.with_columns(pl.selectors.datetime().dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     return [{k: _plain(v) for k, v in row.items()} for row in dates.iter_rows(named=True)]
 

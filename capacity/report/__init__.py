@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -95,6 +95,7 @@ def make(
     start: Start | None = None,
     timeout: float | None = None,
     secrets: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Report:
     """Run a notebook and give its page; see `report`.
 
@@ -108,6 +109,8 @@ def make(
         Longest time of a cell. [s]
     secrets
         Texts that must not be in what is given, such as tokens.
+    env
+        Environment of the kernel, besides what is set.
     """
     if not is_installed():
         raise SettingsError("report.html needs `pip install 'cilium-capacity[report]'`")
@@ -118,7 +121,7 @@ def make(
         begin = start or stack.enter_context(kernel.kernels(several=False))
         say = progress or (lambda name, share: None)
         try:
-            executed = kernel.execute(path, values, begin, say, timeout=timeout)
+            executed = kernel.execute(path, values, begin, say, timeout=timeout, env=env or {})
         except CapacityError as error:
             raise type(error)(without(str(error), places, secrets)) from None
     with warnings.catch_warnings():

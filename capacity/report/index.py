@@ -7,12 +7,11 @@ from typing import Any, Final
 
 from capacity.errors import SettingsError
 from capacity.report.runs import read_run, runs_of
-from capacity.report.site import cluster_page, clusters_page
+from capacity.report.site import cluster_page, clusters_page, link
 from capacity.writing import write
 
 _LISTED: Final = 60
-# What another command adds to the front page, such as the fleet's tables
-EXTRA: Final = "fleet.fragment.html"
+_FLEET: Final = "+fleet/index.html"
 
 
 def reindex(out: Path, only: Path | None = None) -> None:
@@ -41,8 +40,8 @@ def reindex(out: Path, only: Path | None = None) -> None:
         if only is None or folder == only:
             write(folder / "index.html", cluster_page(told[0][1]["cluster"], told))
         newest.append((folder.name, *told[0]))
-    extra = out / EXTRA
-    more = extra.read_text(encoding="utf-8") if extra.is_file() else ""
+    is_fleet = (out / _FLEET).is_file()
+    more = f"<p>{link('The fleet: what breaks first', *_FLEET.split('/'))}</p>" if is_fleet else ""
     write(out / "index.html", clusters_page(newest, more))
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
@@ -39,14 +39,22 @@ _ENVIRONMENT: Final = {
 
 
 @contextmanager
-def kernels(*, several: bool = True, fork: bool = CAN_FORK) -> Iterator[Start]:
-    """Give what starts kernels; where there are several, imports of notebooks are paid once."""
-    with warmed((*_KERNEL, *(_NOTEBOOK * several)), env=_ENVIRONMENT, fork=fork) as start:
+def kernels(
+    *, several: bool = True, more: Sequence[str] = (), fork: bool = CAN_FORK
+) -> Iterator[Start]:
+    """Give what starts kernels; of `several`, imports of notebooks and `more` are paid once."""
+    with warmed((*_KERNEL, *(_NOTEBOOK * several), *more), env=_ENVIRONMENT, fork=fork) as start:
         yield start
 
 
 def execute(
-    path: Path, parameters: dict[str, Any], start: Start, say: Progress, *, timeout: float | None
+    path: Path,
+    parameters: dict[str, Any],
+    start: Start,
+    say: Progress,
+    *,
+    timeout: float | None,
+    env: Mapping[str, str],
 ) -> NotebookNode:
     """Run a notebook and give it with its outputs; nothing of it is stored.
 
@@ -62,6 +70,8 @@ def execute(
         Called with what is done and the share that is done, 0…1.
     timeout
         Longest time of one cell; None for no limit. [s]
+    env
+        Environment of the kernel, besides what is set.
 
     Raises
     ------
@@ -78,7 +88,7 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="capacity-") as folder, warnings.catch_warnings():
         # papermill warns about its own future; a reader cannot mend that
         warnings.simplefilter("ignore")
-        with _event_loop(), _manager(Path(folder), start) as manager:
+        with _event_loop(), _manager(Path(folder), start, env) as manager:
             try:
                 executed: NotebookNode = execute_notebook(
                     notebook, None, parameters, kernel_name="capacity", progress_bar=False,
@@ -120,7 +130,7 @@ def _teller(say: Progress, name: str, cells: int) -> Callable[..., None]:
 
 
 @contextmanager
-def _manager(folder: Path, start: Start) -> Iterator[type]:
+def _manager(folder: Path, start: Start, env: Mapping[str, str]) -> Iterator[type]:
     """Give a kernel manager that knows one kernel, which it gets from `start`.
 
     Sockets, IPython profile and kernel spec live in `folder`, which no other user can read.
@@ -157,7 +167,7 @@ def _manager(folder: Path, start: Start) -> Iterator[type]:
             )
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **kwargs: Any) -> None:
-            job = start("capacity.kernel:serve", call, {"IPYTHONDIR": str(folder)})
+            job = start("capacity.kernel:serve", call, {**env, "IPYTHONDIR": str(folder)})
             jobs.append(job)
             provisioner: Any = self.provisioner
             provisioner.process, provisioner.pid, provisioner.pgid = job, job.pid, job.pid

@@ -10,9 +10,9 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,7 +43,7 @@ Status = Literal["ok", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a run has to do; `label` names the cluster in its folder and its pages."""
+    """What a run has to do; `label` names the cluster, `env` is for its kernels alone."""
 
     label: str
     folder: Path
@@ -52,6 +52,7 @@ class Task:
     pictures: Kind | None = None
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(task: Task, start: Start, *, workers: int = 1, progress: Progress | None = None) -> Path:
@@ -153,7 +154,13 @@ def _one(
     row: dict[str, Any] = {"status": "ok", "page": f"{stem}.html", "outcome": None, "error": None}
     try:
         made = make(
-            name, settings, start=start, timeout=task.timeout, secrets=task.secrets, progress=say
+            name,
+            settings,
+            start=start,
+            timeout=task.timeout,
+            secrets=task.secrets,
+            progress=say,
+            env=task.env,
         )
     except CapacityError as error:
         text = without(str(error), (settings.source, settings.inventory or ""), task.secrets)

@@ -12,6 +12,11 @@ from urllib.parse import quote
 _TEMPLATES: Final = Path(__file__).resolve().parents[1] / "templates" / "report"
 _STATES: Final = {"fits": "Fits", "short": "Short", "unknown": "Unknown"}
 Row = Sequence[str]
+# A field that hides the rows of the table `clusters` without its text
+FIND: Final = (
+    '<p class="find"><label for="find">Find</label> <input id="find" type="search" '
+    'autocomplete="off"> <span id="found" role="status"></span></p>'
+)
 
 
 def document(title: str, body: str, *, script: str = "") -> str:
@@ -36,6 +41,11 @@ def document(title: str, body: str, *, script: str = "") -> str:
 @cache
 def _style(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """Give the program that sorts and finds in the table `clusters`; nothing needs it."""
+    return _style("site.js")
 
 
 def link(text: str, *parts: str) -> str:
@@ -150,16 +160,12 @@ def clusters_page(clusters: Sequence[tuple[str, str, Mapping[str, Any]]], more: 
     rows = [_cluster_row(*item) for item in chosen]
     short = sum(run["verdict"] == "short" for _, _, run in clusters)
     heads = ("cluster", "verdict", "first to run out", "at nodes", "from", "changes", "newest run")
-    find = (
-        '<p class="find"><label for="find">Find</label> <input id="find" type="search" '
-        'autocomplete="off"> <span id="found" role="status"></span></p>'
-    )
     body = (
         f"<h1>Capacity of {len(rows):,} clusters</h1>\n<p>{short:,} of {len(rows):,} run short "
-        f"within their horizon.</p>\n{more}\n{find}\n"
+        f"within their horizon.</p>\n{more}\n{FIND}\n"
         f"{table('Clusters, what is short first', heads, rows, name='clusters', numbers=(3, 5))}"
     )
-    return document("Capacity of clusters", body, script=_style("site.js"))
+    return document("Capacity of clusters", body, script=script())
 
 
 def _soon(run: Mapping[str, Any]) -> str:

@@ -1,0 +1,121 @@
+"""What a worker does for one cluster: read, plan, and give back only what adds up.
+
+The plan runs in a process of its own, which can be ended when it takes too long and whose death
+harms nobody; see warm.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import polars as pl
+
+from capacity.errors import CapacityError
+from capacity.fleet.members import CREDENTIALS, Member, environment, from_plain
+from capacity.outcome import records
+from capacity.planning import Plan, plan
+from capacity.report import kernel
+from capacity.report.runs import Task, run
+from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
+from capacity.warm import Start
+
+Kind = Literal["plan", "report"]
+_ONE_AT_A_TIME: Final = threading.Lock()
+# Points of a growth curve that travel
+_POINTS: Final = 24
+# What a fleet is told of each limit
+FINDING: Final = (
+    "rank", "component", "subject", "quantity", "unit", "kind", "setting", "current", "limit",
+    "usage", "nodes_early", "nodes_median", "date_early", "date_median", "probability", "status",
+)  # fmt: skip
+
+
+def warm() -> Start:
+    """Give what starts jobs in this process: one warm interpreter for all its threads."""
+    with _ONE_AT_A_TIME:
+        return _warm()
+
+
+@cache
+def _warm() -> Start:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(kernel.kernels(more=(__name__,)))
+
+
+def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dict[str, Any]:
+    """Do all that is to be done for a cluster; a failure is a result, too.
+
+    Parameters
+    ----------
+    told
+        The member, as `members.to_plain` gives it.
+    kind
+        plan, or report: then its pages are written to `out` as well.
+    out, run_name
+        Folder of all runs, which this worker must see, and the run's name.
+    """
+    member, began = from_plain(told), time.monotonic()
+    row: dict[str, Any] = {"cluster": member.name, "mesh": member.mesh, "status": "ok",
+                           "error": None}  # fmt: skip
+    try:
+        env = environment(member.credentials)
+        job = warm()("capacity.fleet.work:planned", {"settings": told["settings"], "env": env}, {})
+        with closing(job):
+            row |= json.loads(job.answer(member.timeout))
+        if kind == "report":
+            _pages(member, env, Path(out), run_name)
+    except CapacityError as error:
+        late = "took longer" in str(error)
+        row |= {"status": "late" if late else "failed", "error": str(error)}
+    return row | {"seconds": round(time.monotonic() - began, 3)}
+
+
+def planned(settings: Mapping[str, Any], env: Mapping[str, str]) -> bytes:
+    """Plan a cluster and give its aggregate as JSON; runs in a job, with its own credentials."""
+    if env:
+        for name in CREDENTIALS.values():
+            os.environ.pop(name, None)
+        os.environ.update(env)
+    return json.dumps(aggregate(plan(from_mapping(PlanSettings, settings)))).encode()
+
+
+def aggregate(made: Plan) -> dict[str, Any]:
+    """Give what a fleet needs of a plan: counts, limits, growth; some kilobytes."""
+    last = made.drivers.select(
+        pl.col(name).drop_nulls().last() for name in DRIVER_NAMES if name in made.drivers.columns
+    ).row(0, named=True)
+    ahead = made.growth.drop_nulls("q50").sort("time")
+    chosen = ahead.gather_every(max(len(ahead) // _POINTS, 1))
+    thin = pl.concat([chosen, ahead.tail(1)]).unique("time", maintain_order=True)
+    return {
+        "version": made.version,
+        "verdict": made.verdict,
+        "headline": made.headline,
+        "first_limit": made.first_limit,
+        "warnings": len(made.warnings),
+        "time": f"{made.drivers['time'][-1]:%Y-%m-%dT%H:%M:%SZ}",
+        "drivers": last,
+        "findings": records(made.exhaustion.select(FINDING)),
+        "growth": records(thin.select("time", "q05", "q50", "q95")),
+    }
+
+
+def _pages(member: Member, env: Mapping[str, str], out: Path, run_name: str) -> None:
+    task = Task(
+        label=member.name, folder=out / member.folder, run=run_name,
+        notebooks=(("plan", member.settings),), timeout=member.timeout, env=dict(env),
+        secrets=tuple(env[CREDENTIALS[key]] for key in member.credentials
+                      if key.endswith("_env") and key != "user_env"),
+    )  # fmt: skip
+    if not (task.folder / task.run).exists():
+        run(task, warm())

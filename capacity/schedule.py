@@ -1,0 +1,160 @@
+"""The weekly report as a unit of what runs things regularly: cron, systemd, GitHub Actions.
+
+Each keeps some runs, holds the report's own lock, and passes its exit code on: 1 is a plan that is
+short and is no failure of the unit. The CronJob of Kubernetes is a manifest.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Final
+
+import yaml
+
+from capacity.errors import SettingsError
+from capacity.export import without_secrets
+
+# When it runs → as cron writes it, as systemd does
+TIMES: Final = {
+    "weekly": ("0 6 * * 1", "Mon 06:00"),
+    "daily": ("0 6 * * *", "06:00"),
+    "monthly": ("0 6 1 * *", "*-*-01 06:00"),
+}
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_NAME: Final = "cilium-capacity"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What to run and when: the words of the command after `capacity`, and files of credentials."""
+
+    words: tuple[str, ...]
+    every: str = "weekly"
+    environment: Mapping[str, str] | None = None
+
+
+def report_words(
+    source: str,
+    out: str,
+    *,
+    keep: int,
+    name: str | None = None,
+    metrics: str | None = None,
+    more: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Give the words of the report's command.
+
+    Raises
+    ------
+    SettingsError
+        If the source holds credentials, which would stand in the unit.
+    """
+    if without_secrets(source).split("?")[0] != source.split("?")[0]:
+        raise SettingsError(
+            f"{without_secrets(source)}: credentials in a URL would stand in the unit; put them "
+            "into a file that CAPACITY_PROM_PASSWORD_FILE or ..._TOKEN_FILE names"
+        )
+    words = ["report", "all", source, "--out", out, "--keep", str(keep), "--wait", "1h"]
+    words += ["--name", name] if name else []
+    words += ["--metrics", metrics] if metrics else []
+    return (*words, *more)
+
+
+def units(unit: Unit, kind: str) -> dict[str, str]:
+    """Give the files of a kind, name to text.
+
+    Raises
+    ------
+    SettingsError
+        If a word holds what the format cannot, such as a line break.
+    """
+    for word in (*unit.words, *(unit.environment or {}).values()):
+        if _CONTROL.search(word):
+            raise SettingsError(f"{word!r}: a control character cannot stand in a {kind} unit")
+        if kind == "github" and "${{" in word:
+            raise SettingsError(f"{word!r}: GitHub would evaluate ${{{{ }}}}")
+    return KINDS[kind](unit)
+
+
+def _cron(unit: Unit) -> dict[str, str]:
+    # In a crontab a percent sign ends the command, and nothing but a backslash hides it
+    line = f"{TIMES[unit.every][0]} {_command(unit)}".replace("%", r"\%")
+    return {f"{_NAME}.cron": line + "\n"}
+
+
+def _command(unit: Unit) -> str:
+    variables = [f"{k}={shlex.quote(v)}" for k, v in sorted((unit.environment or {}).items())]
+    return " ".join([*variables, shlex.join(("capacity", *unit.words))])
+
+
+def _systemd(unit: Unit) -> dict[str, str]:
+    variables = "".join(
+        f"Environment={_systemd_word(f'{k}={v}')}\n"
+        for k, v in sorted((unit.environment or {}).items())
+    )
+    command = " ".join(map(_systemd_word, unit.words))
+    folder = unit.words[unit.words.index("--out") + 1]
+    metrics = unit.words[unit.words.index("--metrics") + 1] if "--metrics" in unit.words else None
+    places = [folder, *([str(PurePath(metrics).parent)] if metrics else [])]
+    writable = " ".join(map(_systemd_word, places))
+    service = (
+        "[Unit]\nDescription=Capacity report of Cilium\nWants=network-online.target\n"
+        "After=network-online.target\n\n[Service]\nType=oneshot\n"
+        f"ExecStart=/usr/bin/env capacity {command}\n{variables}"
+        "# 1: something runs short; the report says what\nSuccessExitStatus=1\n"
+        "TimeoutStartSec=2h\nNice=10\nNoNewPrivileges=true\nPrivateTmp=true\n"
+        f"ProtectSystem=strict\nReadWritePaths={writable}\n"
+    )
+    timer = (
+        "[Unit]\nDescription=Capacity report of Cilium\n\n[Timer]\n"
+        f"OnCalendar={TIMES[unit.every][1]}\nPersistent=true\nRandomizedDelaySec=10m\n\n"
+        "[Install]\nWantedBy=timers.target\n"
+    )
+    return {f"{_NAME}.service": service, f"{_NAME}.timer": timer}
+
+
+def _systemd_word(word: str) -> str:
+    """Quote a word for systemd, which reads escapes, specifiers and variables of its own."""
+    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{safe}"'
+
+
+def _github(unit: Unit) -> dict[str, str]:
+    run = (
+        f"code=0; {shlex.join(('capacity', *unit.words))} || code=$?\n"
+        f"cat {shlex.quote(unit.words[unit.words.index('--out') + 1])}/*/*/summary.md "
+        '>> "$GITHUB_STEP_SUMMARY"\n'
+        "# 1: something runs short; the summary says what\n"
+        'test "$code" -le 1\n'
+    )
+    steps: list[dict[str, Any]] = [
+        {"uses": "actions/checkout@v4"},
+        {"uses": "actions/setup-python@v5", "with": {"python-version": "3.12"}},
+        {"run": "pip install 'cilium-capacity[report]'"},
+        {"uses": "actions/cache@v4", "with": {
+            "path": unit.words[unit.words.index("--out") + 1],
+            "key": f"{_NAME}-${{{{ github.run_id }}}}", "restore-keys": f"{_NAME}-",
+        }},
+        {"run": run, "env": dict(sorted((unit.environment or {}).items()))},
+        {"uses": "actions/upload-artifact@v4", "if": "always()",
+         "with": {"name": "capacity", "path": unit.words[unit.words.index("--out") + 1]}},
+    ]  # fmt: skip
+    workflow = {
+        "name": "Capacity of Cilium",
+        "on": {"schedule": [{"cron": TIMES[unit.every][0]}], "workflow_dispatch": None},
+        "permissions": {"contents": "read"},
+        "concurrency": {"group": _NAME, "cancel-in-progress": False},
+        "jobs": {"report": {"runs-on": "ubuntu-latest", "timeout-minutes": 120, "steps": steps}},
+    }
+    return {f"{_NAME}.yml": yaml.safe_dump(workflow, sort_keys=False, width=100)}
+
+
+KINDS: Final[dict[str, Callable[[Unit], dict[str, str]]]] = {
+    "cron": _cron,
+    "systemd": _systemd,
+    "github": _github,
+}
