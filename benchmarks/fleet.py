@@ -44,7 +44,7 @@ def fleet(folder: Path, clusters: int, nodes: int, days: int) -> list[Member]:
 def run(members: list[Member], workers: int, out: Path, lose: bool) -> dict[str, Any]:
     """Plan a fleet with so many worker processes; wall time without starting them."""
     with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
-                      dashboard_address=None) as cluster:  # fmt: skip
+                      dashboard_address="127.0.0.1:0") as cluster:  # fmt: skip
         with_one = Job("plan", out / f"warm-{workers}", "r", scheduler=cluster.scheduler_address)
         # Each worker imports once, which is no part of the work
         run_fleet(members[:workers], with_one)

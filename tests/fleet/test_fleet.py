@@ -239,7 +239,7 @@ def test_a_dask_cluster_that_loses_a_worker_loses_nothing(tmp_path: Path) -> Non
     distributed = pytest.importorskip("distributed")
     members = [Member(f"c{i}", PlanSettings(LAB, seed=i)) for i in range(5)]
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None,
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
         host="127.0.0.1", protocol="tcp",
     ) as cluster:  # fmt: skip
         lost: list[Any] = []
