@@ -43,6 +43,10 @@ WANTED: Final = (*USAGE, *EDGES, *EVENTS)
 _WINDOW_SAMPLES: Final = 64_000_000
 # Chunks hold 120 samples: of shorter windows more is decoded than is used
 _SHORTEST: Final = 12 * 3_600_000
+# What is set is read at edges: pods that come and go between two are told by their names alone
+_LONGEST: Final = 48 * 3_600_000
+# Blocks of fewer samples are read whole
+_WHOLE: Final = 1_000_000
 _DEFAULT_DAYS: Final = "-14d"
 _DAY: Final = 86_400_000
 # An edge: two scrapes at the slowest usual interval
@@ -87,7 +91,7 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
         yield from _of_api(source, since, until, settings)
     else:
         blocks = _blocks(source)
-        if sum(block.samples for block in blocks) > _WINDOW_SAMPLES:
+        if sum(block.samples for block in blocks) > _WHOLE:
             yield from _of_blocks(blocks, start, end, settings)
         else:
             told = read(source, metrics=WANTED, start=start, end=end)
@@ -160,12 +164,13 @@ def _windows(blocks: list[_Block], first: int, last: int, step: int) -> list[tup
         begin, stop = max(low, first), min(high, last)
         if begin >= stop:
             continue
-        if out and samples + many <= _WINDOW_SAMPLES and out[-1][1] == begin:
+        is_short = bool(out) and stop - out[-1][0] <= _LONGEST
+        if is_short and samples + many <= _WINDOW_SAMPLES and out[-1][1] == begin:
             out[-1] = (out[-1][0], stop)
             samples += many
             continue
         pieces = max(1, round(many / _WINDOW_SAMPLES))
-        width = max(_SHORTEST, math.ceil((high - low) / pieces))
+        width = min(max(_SHORTEST, math.ceil((high - low) / pieces)), _LONGEST)
         edges = _edges(begin, stop, width, step)
         out += zip(edges, edges[1:], strict=False)
         samples = many if len(edges) == 2 else _WINDOW_SAMPLES

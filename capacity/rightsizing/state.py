@@ -31,9 +31,21 @@ def _label(name: str) -> pl.Expr:
     return pl.col("labels").str.json_path_match(f"$['{name}']")
 
 
-def _samples(state: Metrics, metric: str) -> pl.DataFrame:
+def _samples(state: Metrics, metric: str, label: str | None = None) -> pl.DataFrame:
+    """Give the samples of a metric by series and time, with its container and one label."""
     chosen = state.series.filter(pl.col("metric") == metric)
+    # Labels are looked up once a series, not once a sample
+    chosen = chosen.select("series", *UNIT, label=_label(label) if label else pl.lit(None))
     return state.samples.join(chosen, on="series").sort("series", "time")
+
+
+def _newest(state: Metrics, metric: str, label: str) -> pl.DataFrame:
+    """Give the newest value of each series of a metric."""
+    chosen = state.series.filter(pl.col("metric") == metric)
+    chosen = chosen.select("series", *UNIT, label=_label(label))
+    newest = state.samples.join(chosen.select("series"), on="series", how="semi")
+    newest = newest.group_by("series").agg(pl.all().sort_by("time").last())
+    return newest.join(chosen, on="series")
 
 
 def bounds(state: Metrics) -> pl.DataFrame:
@@ -46,7 +58,7 @@ def bounds(state: Metrics) -> pl.DataFrame:
     """
     found = []
     for name, metric in _BOUNDS.items():
-        rows = _samples(state, metric).with_columns(resource=_label("resource"))
+        rows = _newest(state, metric, "resource").rename({"label": "resource"})
         rows = rows.filter(pl.col("resource").is_in(list(_SCALES)))
         scale = pl.col("resource").replace_strict(_SCALES, return_dtype=pl.Float64)
         found.append(
@@ -69,7 +81,8 @@ def oom_kills(state: Metrics) -> pl.DataFrame:
 
     The gauge stays at 1 until the container ends for another reason: a kill counts once a pod.
     """
-    rows = _samples(state, _OOM).filter(_label("reason") == "OOMKilled", pl.col("value") >= 1)
+    rows = _samples(state, _OOM, "reason")
+    rows = rows.filter(pl.col("label") == "OOMKilled", pl.col("value") >= 1)
     return rows.group_by(UNIT).agg(time=pl.col("time").min())
 
 
@@ -89,7 +102,9 @@ def throttling(state: Metrics) -> pl.DataFrame:
 
     Only containers with a CPU limit have these counters (google/cadvisor).
     """
-    rows = pl.concat(_samples(state, name) for name in (_PERIODS, _THROTTLED))
+    rows = pl.concat(
+        _samples(state, name).with_columns(metric=pl.lit(name)) for name in (_PERIODS, _THROTTLED)
+    )
     is_first = pl.col("series") != pl.col("series").shift()
     is_first = is_first.fill_null(value=True)
     before = pl.when(is_first).then(0.0).otherwise(pl.col("value").shift())

@@ -57,6 +57,7 @@ def test_windows_of_blocks_give_what_the_whole_gives(
     whole = size(made())
     assert told(rightsize(str(blocks))) == told(whole)
     monkeypatch.setattr(source, "_WINDOW_SAMPLES", 1000)
+    monkeypatch.setattr(source, "_WHOLE", 1000)
     parts = list(source.parts(str(blocks), RightsizingSettings()))
     assert len(parts) > 3
     windowed = rightsize(str(blocks))
