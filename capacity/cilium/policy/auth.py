@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from capacity.cilium.policy.filters import Peer
-from capacity.cilium.policy.mapstate import EVERY_PORT, Insertion, Key, MapState
+from capacity.cilium.policy.mapstate import EVERY_PORT, Insertion, Key, MapState, Proxy
 from capacity.cilium.policy.universe import Universe, bits_of
 
 # Modes in order of strength; cilium/cilium pkg/policy/l4.go, AuthType, b095517e625e
@@ -30,7 +30,7 @@ class Treated:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     is_deny: bool = False
-    proxy: str = ""
+    proxy: Proxy | None = None
     is_explicit: bool = False
     auth: int = 0
 
@@ -75,7 +75,7 @@ class _Entries:
                 number,
                 _Entry(
                     False,
-                    min(proxies) if proxies else "",
+                    min(proxies, default=None),
                     old.is_explicit or entry.is_explicit,
                     auth,
                 ),

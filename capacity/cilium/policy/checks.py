@@ -14,6 +14,7 @@ from capacity.cilium.policy.state import AgentOptions
 
 # All of cilium/cilium pkg/policy/api/rule_validation.go, b095517e625e
 _MOST_PORTS: Final = 40
+_LAST_PORT: Final = 65535
 _MOST_ICMP_FIELDS: Final = 40
 _NAME: Final = re.compile(r"[-a-zA-Z0-9_.]+\Z")
 _PATTERN: Final = re.compile(r"[-a-zA-Z0-9_.*]+\Z")
@@ -197,8 +198,12 @@ def port_number(text: str) -> int:
         number = int(text, 8 if re.fullmatch(r"0[0-7]+", text) else 0)
     except ValueError:
         number = -1
-    if not 0 <= number <= 65535 or text[:1] in "+-" or text != text.strip():
+    if number < 0 or text[:1] in "+-" or text != text.strip():
         raise Refused(f'Unable to parse port: strconv.ParseUint: parsing "{text}": invalid syntax')
+    if number > _LAST_PORT:
+        raise Refused(
+            f'Unable to parse port: strconv.ParseUint: parsing "{text}": value out of range'
+        )
     return number
 
 

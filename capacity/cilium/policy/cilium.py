@@ -202,7 +202,8 @@ def _rule(
     directions = {name: [reader.traffic(one, name, f"{place}{name}[{n}]")
                          for n, one in enumerate(spec.get(name) or [])]
                   for name in ("ingress", "egress", "ingressDeny", "egressDeny")}  # fmt: skip
-    if is_node and policy.namespace:
+    # In `specs` the agent does not look for it: the rule is one of nodes
+    if is_node and policy.namespace and not place:
         raise Refused("rule cannot have NodeSelector")
     ingress = (*directions["ingress"], *directions["ingressDeny"])
     egress = (*directions["egress"], *directions["egressDeny"])

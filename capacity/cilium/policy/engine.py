@@ -18,10 +18,11 @@ from capacity.cilium.policy.mapstate import (
     Insertion,
     Key,
     MapState,
+    Proxy,
     allow_localhost,
     insert_all,
 )  # fmt: skip
-from capacity.cilium.policy.ports import masked_ports
+from capacity.cilium.policy.ports import PORT_BITS, masked_ports
 from capacity.cilium.policy.read import Status, read
 from capacity.cilium.policy.rules import PROTOCOLS, Conflict, Rule, Traffic, covers
 from capacity.cilium.policy.selectors import WILDCARD, NameSelector
@@ -31,6 +32,8 @@ from capacity.cilium.policy.versions import Semantics
 
 # Proxies by the kind of L7 rule; cilium/cilium pkg/proxy/proxy.go, findProxyPortByType
 _PROXIES: Final = {"http": "http", "dns": "dns"}
+# Priority of listeners that name none: their ports, of 10000 to 20000, which one being unknown
+_FIRST_PROXY_PORT: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -201,10 +204,12 @@ def _direction(cluster: Cluster, group: Group, rules: list[Rule], is_ingress: bo
     except Conflict as conflict:
         return Direction(True, MapState(), fault=str(conflict))
     ordered = _in_order(filters)
+    keys = [_keys(cluster, group, one, is_ingress) for one in ordered]
+    denied = _denied_to_anyone(ordered, keys)
     insertions = [
         (one, insertion)
-        for one in ordered
-        for insertion in _insertions(cluster, group, one, is_ingress)
+        for one, own in zip(ordered, keys, strict=True)
+        for insertion in _insertions(cluster, group, one, own, denied, is_ingress)
     ]
     state = _resolved(cluster, group, insertions, is_ingress)
     peers = frozenset(peer for one in ordered for peer in one.peers)
@@ -229,14 +234,37 @@ def _in_order(filters: Mapping[tuple[str, int, int], Filter]) -> list[Filter]:
     return sorted(filters.values(), key=rank)
 
 
-def _insertions(
-    cluster: Cluster, group: Group, one: Filter, is_ingress: bool
-) -> Iterable[auth.Treated]:
+def _keys(cluster: Cluster, group: Group, one: Filter, is_ingress: bool) -> tuple[Key, ...]:
     number = _number(cluster, group, one, is_ingress)
     if number is None:
-        return
+        return ()
     end = one.port.end if cluster.semantics.has_port_ranges else 0
-    keys = tuple(Key(one.protocol, *masked) for masked in masked_ports(number, end))
+    return tuple(Key(one.protocol, *masked) for masked in masked_ports(number, end))
+
+
+def _denied_to_anyone(filters: Sequence[Filter], keys: Sequence[tuple[Key, ...]]) -> set[Key]:
+    """Keys at which an entry denies everyone: those within a broader one have none."""
+    found = {
+        key
+        for one, own in zip(filters, keys, strict=True)
+        if (everyone := one.peers.get(WILDCARD)) is not None and everyone.is_deny
+        for key in own
+    }
+    return {key for key in found if not any(other.is_broader(key) for other in found)}
+
+
+def _insertions(
+    cluster: Cluster,
+    group: Group,
+    one: Filter,
+    keys: tuple[Key, ...],
+    denied: set[Key],
+    is_ingress: bool,
+) -> Iterable[auth.Treated]:
+    if not keys:
+        return
+    # No proxy where the first port is denied: pkg/policy/mapstate.go, deniesL4, b095517e625e
+    has_proxy = keys[0]._replace(bits=PORT_BITS) not in denied
     wildcard = one.peers.get(WILDCARD)
     is_port = bool(one.port.number or one.port.name)
     # Everyone first: what it covers needs no entries of its own
@@ -249,11 +277,12 @@ def _insertions(
         source = treatment
         if is_under and not is_deny and not (treatment is not None and treatment.is_redirect):
             source = wildcard
-        proxy = ""
+        proxy = None
         if source is not None and source.is_redirect and not is_deny:
-            proxy = _proxy(cluster, group, one.parser, source.listener, is_ingress)
-            if not proxy:
+            name = _proxy(cluster, group, one.parser, source.listener, is_ingress)
+            if not name or not has_proxy:
                 continue
+            proxy = Proxy((treatment.priority if treatment else 0) or _FIRST_PROXY_PORT, name)
         bits = _selected_bits(cluster, peer)
         if bits:
             mode = treatment.auth if treatment is not None and not is_deny else None

@@ -90,7 +90,7 @@ def port_rule(told: Mapping[str, Any], namespace: str, *, is_deny: bool) -> Port
     treatment = Treatment(
         is_redirect=bool(name or any(tls) or names or not is_l7_empty(rules)),
         listener=name,
-        priority=int((listener or {}).get("priority") or 0),
+        priority=_whole(listener or {}, "priority"),
         has_l7=not is_l7_empty(rules),
         has_server_names=names,
         terminating_tls=tls[0],
@@ -118,7 +118,7 @@ def _listener(told: Mapping[str, Any], namespace: str) -> str:
 
 
 def _port(told: Mapping[str, Any], *, is_deny: bool) -> Port:
-    text, end = str(told.get("port") or ""), int(told.get("endPort") or 0) % 65536
+    text, end = str(told.get("port") or ""), _whole(told, "endPort") % 65536
     protocol = str(told.get("protocol") or "")
     protocol = protocol if is_deny else protocol.upper()
     if is_port_name(text):
@@ -128,6 +128,13 @@ def _port(told: Mapping[str, Any], *, is_deny: bool) -> Port:
     except Refused:
         # Denials are not checked: what is no number is 0 there
         return Port(protocol or "ANY", 0, end)
+
+
+def _whole(told: Mapping[str, Any], key: str) -> int:
+    value = told.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"{key} is {value!r}, wanted a whole number")
+    return value or 0
 
 
 def icmp_rule(told: Mapping[str, Any]) -> PortRule:
@@ -190,7 +197,9 @@ def filters_of(
                 if is_ingress and hosts is not None:
                     _allow_host(one, hosts)
                 one.origins = {peer: {origin} for peer in one.peers}
-                key = (one.port.name or str(one.port.number), one.port.end, one.protocol)
+                # The agent keeps named ports by name alone: the first rule's end is that of all
+                end = 0 if one.port.name else one.port.end
+                key = (one.port.name or str(one.port.number), end, one.protocol)
                 found[key] = _merged(found[key], one) if key in found else one
     return found
 

@@ -9,9 +9,9 @@ from typing import Final
 from capacity.cilium.policy.allocation import HOST_ID, Identity, cluster_identities
 from capacity.cilium.policy.filters import ANY_NAMESPACE
 from capacity.cilium.policy.mapstate import ANYONE
-from capacity.cilium.policy.rules import PROTOCOLS, PortRule, Rule
+from capacity.cilium.policy.rules import PROTOCOLS, PortRule, Rule, is_port_name
 from capacity.cilium.policy.selectors import Selector
-from capacity.cilium.policy.state import ClusterState
+from capacity.cilium.policy.state import ClusterState, Pod
 from capacity.cilium.policy.universe import Universe, bits_of, node_universe, universe
 
 HOST: Final = "reserved:host"
@@ -60,8 +60,9 @@ def population(state: ClusterState) -> Population:
 
 def _endpoints(state: ClusterState, numbers: Mapping[str, int]) -> list[Endpoint]:
     ports = {
-        pod.endpoint: tuple((name.lower(), port, proto) for name, port, proto in pod.ports if name)
+        pod.endpoint: tuple((name, *number) for name, number in _own_ports(pod).items())
         for pod in state.pods
+        if pod.ports
     }
     reserved = dict(_RESERVED_ENDPOINTS) | {name: HOST_ID for name, _ in _hosts(state)}
     names = state.endpoints
@@ -87,11 +88,22 @@ def _named_ports(state: ClusterState) -> dict[str, set[tuple[int, int]]]:
     """Named ports of all pods: numbers and protocols of each name."""
     found: dict[str, set[tuple[int, int]]] = {}
     for pod in state.pods:
-        for name, port, protocol in pod.ports:
-            if name:
-                number = PROTOCOLS.get(protocol.upper() or "TCP", 0)
-                found.setdefault(name.lower(), set()).add((port, number))
+        for name, (port, protocol) in _own_ports(pod).items():
+            number = PROTOCOLS.get(protocol.upper() or "TCP", 0)
+            found.setdefault(name, set()).add((port, number))
     return found
+
+
+def _own_ports(pod: Pod) -> dict[str, tuple[int, str]]:
+    """Give the ports of a pod by name: of two of one name, as of two containers, the last.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/types/portmap.go, NamedPortMap.AddPort, b095517e625e.
+    """
+    return {
+        name.lower(): (port, protocol) for name, port, protocol in pod.ports if is_port_name(name)
+    }
 
 
 def groups_of(

@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from capacity.cilium.policy import cidrs, selectors
-from capacity.cilium.policy.checks import check_cidr_rule, check_port_rule, check_selector
+from capacity.cilium.policy.checks import (
+    Refused,
+    check_cidr_rule,
+    check_port_rule,
+    check_selector,
+)  # fmt: skip
 from capacity.cilium.policy.filters import port_rule
 from capacity.cilium.policy.labels import K8S, NAMESPACE, NAMESPACE_LABELS, Prefix
 from capacity.cilium.policy.rules import PortRule, Rule, Traffic
@@ -76,6 +81,9 @@ def _direction(
             found.append(Traffic(peers=(WILDCARD,), ports=ports, place=place))
         for peer in peers:
             selector = _peer(peer, namespace)
+            if selector is not None and peer.get("ipBlock"):
+                kind = word.capitalize()
+                raise Refused(f"Combining {kind}Endpoints and {kind}CIDRSet is not supported yet")
             others, prefixes = block(peer["ipBlock"]) if peer.get("ipBlock") else ([], [])
             found.append(
                 Traffic(

@@ -40,6 +40,19 @@ class Key(NamedTuple):
         return 40 if self.protocol == 0 else 48 + self.bits
 
 
+class Proxy(NamedTuple):
+    """A proxy: of two for one entry, the first in this order.
+
+    References
+    ----------
+    .. [1] cilium/cilium pkg/policy/mapstate.go, MapStateEntry.Merge and NewMapStateEntry,
+       b095517e625e.
+    """
+
+    priority: int
+    name: str
+
+
 K = TypeVar("K")
 EVERY_PORT: Final = Key(0, 0, 0)
 ANYONE: Final = 1
@@ -51,7 +64,7 @@ class MapState:
 
     allows: dict[Key, int] = field(default_factory=dict)
     denies: dict[Key, int] = field(default_factory=dict)
-    redirects: dict[Key, dict[str, int]] = field(default_factory=dict)
+    redirects: dict[Key, dict[Proxy, int]] = field(default_factory=dict)
     auths: dict[Key, dict[str, int]] = field(default_factory=dict)
 
     def copy(self) -> MapState:
@@ -83,7 +96,7 @@ class Insertion:
     keys: tuple[Key, ...]
     bits: int
     is_deny: bool
-    proxy: str = ""
+    proxy: Proxy | None = None
 
 
 def insert_all(
@@ -135,7 +148,7 @@ def _inserted(ordered: list[Insertion], universe: Universe, *, has_companions: b
     return state
 
 
-def _allow(state: MapState, key: Key, bits: int, proxy: str) -> None:
+def _allow(state: MapState, key: Key, bits: int, proxy: Proxy | None) -> None:
     bits &= ~state.denies.get(key, 0)
     if not bits:
         return
@@ -249,7 +262,9 @@ def _insert_deny_of_anyone(state: MapState, key: Key) -> None:
     _deny(state, key, copies | ANYONE)
 
 
-def _insert_allow(state: MapState, key: Key, bits: int, proxy: str, universe: Universe) -> None:
+def _insert_allow(
+    state: MapState, key: Key, bits: int, proxy: Proxy | None, universe: Universe
+) -> None:
     converted = 0
     for other, denied in state.denies.items():
         if other.holds(key):
@@ -295,8 +310,7 @@ def allow_localhost(state: MapState, host: int, *, has_companions: bool) -> None
                 _deny(state, key, host)
         for key, allowed in list(state.allows.items()):
             if allowed & ANYONE and key.protocol and key.port:
-                through = [
-                    proxy for proxy, bits in state.redirects.get(key, {}).items() if bits & ANYONE
-                ]
-                _allow(state, key, host, through[0] if through else "")
-    _allow(state, EVERY_PORT, host, "")
+                proxies = state.redirects.get(key, {})
+                through = [proxy for proxy, bits in proxies.items() if bits & ANYONE]
+                _allow(state, key, host, min(through, default=None))
+    _allow(state, EVERY_PORT, host, None)

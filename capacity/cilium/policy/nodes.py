@@ -135,7 +135,7 @@ def _loads(cluster: Cluster) -> dict[str, _Load]:
 
 def _load(direction: Direction, pods: int) -> _Load:
     redirects = {
-        (id(one), treated.insertion.proxy)
+        (id(one), treated.insertion.proxy.name)
         for one, treated in direction.insertions
         if treated.insertion.proxy
     }

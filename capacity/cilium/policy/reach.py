@@ -171,7 +171,7 @@ def _verdicts(state: MapState, key: Key) -> Iterator[tuple[Verdict, int]]:
         own = left & through
         left &= ~through
         for mode, bits in _modes(state, key, own):
-            yield ("allow", proxy, mode), bits
+            yield ("allow", proxy.name, mode), bits
     for mode, bits in _modes(state, key, left):
         yield ("allow", "", mode), bits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from capacity.cilium.policy.auth import Treated
 from capacity.cilium.policy.engine import Cluster, Direction, direction_of
 from capacity.cilium.policy.filters import Filter
 from capacity.cilium.policy.groups import Group
-from capacity.cilium.policy.mapstate import ANYONE, Key, MapState
+from capacity.cilium.policy.mapstate import ANYONE, Key, MapState, Proxy
 from capacity.cilium.policy.rules import PROTOCOL_NAMES, Origin
 from capacity.cilium.policy.universe import bits_of
 from capacity.tables import Column, Table
@@ -51,6 +51,7 @@ COUNTS: Final = Table(
     ),
 )
 DIRECTIONS: Final = ("ingress", "egress")
+N = TypeVar("N", str, Proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def parts(cluster: Cluster, direction: Direction, *, by_place: bool = False) -> 
     for action, entries in (("allow", state.allows), ("deny", state.denies)):
         is_deny = action == "deny"
         for key, bits in entries.items():
-            for through, redirect in _split(bits, {} if is_deny else state.redirects.get(key, {})):
+            for through, proxy in _split(bits, {} if is_deny else state.redirects.get(key, {})):
+                redirect = proxy.name if proxy is not None else None
                 for found, mode in _split(through, {} if is_deny else state.auths.get(key, {})):
                     made = _by_rules(
                         cluster, direction, key, found, is_deny=is_deny, by_place=by_place
@@ -83,8 +85,8 @@ def parts(cluster: Cluster, direction: Direction, *, by_place: bool = False) -> 
                         yield Part(key, own, action, redirect, mode, rules)
 
 
-def _split(bits: int, named: dict[str, int]) -> Iterator[tuple[int, str | None]]:
-    """Part a set by names, the first by name where two hold one; None for the rest."""
+def _split(bits: int, named: dict[N, int]) -> Iterator[tuple[int, N | None]]:
+    """Part a set by names, the first in order where two hold one; None for the rest."""
     for name in sorted(named):
         if bits & named[name]:
             yield bits & named[name], name
