@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from capacity.cilium.map_sizes import validate
-from capacity.load import helm
+from capacity.load import helm, read_inventory
+from capacity.policy_check import gate
 from tests.test_policy_check import pod, run
 
 OPTIONS = {
@@ -85,18 +86,23 @@ def test_s28_the_gate_holds_a_change_against_the_map_it_is_for(
     listed = {"apiVersion": "v1", "kind": "List", "items": items}
     (tmp_path / "base" / "all.json").write_text(json.dumps(listed))
     (tmp_path / "new.yaml").write_text(yaml.safe_dump(allow("new", ports)))
-    for one, wanted in zip((given[0]["policyMapMax"], given[1]["policyMapMax"]), out, strict=True):
-        (tmp_path / "values.yaml").write_text(f"bpf: {{policyMapMax: {one}}}\n")
-        done = run("check", "--inventory", "base", "--policies", "new.yaml", "--values",
-                   "values.yaml", "--cilium", "1.17", "-o", "json", cwd=tmp_path)  # fmt: skip
-        worst = json.loads(done.stdout)["endpoints"][0]
-        assert done.returncode == wanted["exit"]
-        assert worst["endpoint"] == "shop/web-0"
+    (tmp_path / "small.yaml").write_text(f"bpf: {{policyMapMax: {given[0]['policyMapMax']}}}\n")
+    (tmp_path / "large.yaml").write_text(f"bpf: {{policyMapMax: {given[1]['policyMapMax']}}}\n")
+    done = run("check", "--inventory", "base", "--policies", "new.yaml", "--values", "small.yaml",
+               "--cilium", "1.17", "-o", "json", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == out[0]["exit"]
+    worst = json.loads(done.stdout)["endpoints"][0]
+    assert worst["policy"] == "CiliumNetworkPolicy/shop/old"  # the one that makes most
+    told = gate(
+        read_inventory(tmp_path / "base"),
+        [read_inventory(tmp_path / name) for name in ("new.yaml", "large.yaml")], version="1.17",
+    )  # fmt: skip
+    assert told.passes == (out[1]["exit"] == 0)
+    for found, wanted in zip((worst, told.endpoints.row(0, named=True)), out, strict=True):
+        assert found["endpoint"] == "shop/web-0"
         # Cilium's own entries of an endpoint (the host, egress that no policy limits) come on top
-        assert 0 <= worst["after"] - out[0]["entries"] <= 4
-        assert worst["after"] / worst["limit"] == pytest.approx(wanted["pressure"], abs=0.001)
-        if wanted["exit"]:
-            assert worst["policy"] == "CiliumNetworkPolicy/shop/old"  # the one that makes most
+        assert 0 <= found["after"] - out[0]["entries"] <= 4
+        assert found["after"] / found["limit"] == pytest.approx(wanted["pressure"], abs=0.001)
 
 
 def allow(group: str, ports: int) -> dict[str, Any]:

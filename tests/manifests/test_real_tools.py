@@ -70,8 +70,9 @@ def test_promtool_takes_the_rules(files: Path) -> None:
     assert "SUCCESS" in told
 
 
-def test_promtool_sees_each_alert_fire_where_it_must(files: Path) -> None:
-    tests = files / "prometheus" / "rules-test.yaml"
+def test_promtool_sees_each_alert_fire_where_it_must(lab: Plan, tmp_path: Path) -> None:
+    write(lab, tmp_path)
+    tests = tmp_path / "prometheus" / "rules-test.yaml"
     told = run("promtool", "test", "rules", tests)
     assert "SUCCESS" in told
     names = {
