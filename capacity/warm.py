@@ -88,6 +88,9 @@ class Job:
         """Send a signal to the process and what it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signum)
+        if signum == signal.SIGKILL:
+            # Its end is a matter of milliseconds; whoever polls for it would sleep longer
+            self.wait(1.0)
 
     def kill(self) -> None:
         """End it at once."""

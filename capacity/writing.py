@@ -34,8 +34,6 @@ def write(path: Path, content: str | bytes) -> None:
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             Path(part).chmod(0o644)
             Path(part).replace(path)
         finally:
