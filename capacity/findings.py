@@ -125,6 +125,44 @@ def fullest(plan: Plan) -> str:
     return f"At {planned_nodes(plan):,} nodes {count}; {told}"
 
 
+def policies(plan: Plan) -> str:
+    """Say which endpoint's policy map is full first, by the policies of the inventory."""
+    known = plan.policy_growth.drop_nulls("entries")
+    if known.is_empty():
+        return "The inventory holds no policies and pods, so policy maps are not counted"
+    row = known.sort(pl.col("entries") / pl.col("limit"), descending=True).row(0, named=True)
+    told = f"{row['endpoint']} has the fullest policy map: {row['entries']:,} of {row['limit']:,}"
+    ahead = known.drop_nulls("factor").sort("factor").head(1)
+    if ahead.is_empty():
+        return told + " entries; none grows with the workloads"
+    first = ahead.row(0, named=True)
+    full = (
+        f"first full is that of {first['endpoint']}, at {first['factor']:.2f} times the workloads"
+    )
+    return f"{told} entries; {full}"
+
+
+def services(plan: Plan) -> str:
+    """Say which load balancer map is full first, by the services of the inventory."""
+    if plan.service_growth.is_empty():
+        return "The inventory holds no services, so load balancer maps are not counted"
+    ahead = plan.service_growth.drop_nulls("factor").sort("factor").head(1)
+    if ahead.is_empty():
+        return "No load balancer map grows with the services of the inventory"
+    row = ahead.row(0, named=True)
+    now = f"{row['entries']:,} of {row['limit']:,}"
+    return (
+        f"{row['resource'].replace('cilium_', 'map ')} runs out first: {now} today, full at "
+        f"{row['factor']:.2f} times the nodes if services grow with them"
+    )
+
+
+def what_if(plan: Plan) -> str:
+    """Say what the slider of node counts shows."""
+    last = int(plan.curves["nodes"].max() or 0)  # type: ignore[arg-type]
+    return f"What if: the use of each resource at {nodes_now(plan):,.0f} to {last:,} nodes"
+
+
 def scope(plan: Plan) -> str:
     """Name how far the plan looks: the horizon, or the node count asked for."""
     return planned_for(plan.settings, has_dates=not plan.growth["q50"].is_null().all())

@@ -11,13 +11,14 @@ import polars as pl
 from capacity import facts, findings
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
 from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
+from capacity.cilium.policy import heaviest
 from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
 from capacity.findings import amount, percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
-from capacity.planning import Plan, detect_version, resource
+from capacity.planning import Plan, detect_version, inventory_of, resource
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES, data_dictionary
 from capacity.units import format_bytes, parse_bytes
@@ -80,6 +81,38 @@ def maps(plan: Plan) -> pl.DataFrame:
 def _bare(name: str) -> pl.Expr:
     """Name a map alike where it is told by the label of its pressure and where by its own name."""
     return pl.col(name).str.strip_prefix("cilium_").str.replace("^policy.*", "policy").alias("bare")
+
+
+def policies(plan: Plan, most: int = 20) -> pl.DataFrame:
+    """Give the fullest policy maps by the inventory's policies, for people."""
+    return _growing(plan, plan.policy_growth, "endpoint", "workloads").head(most)
+
+
+def heaviest_rules(settings: PlanSettings, version: str, most: int = 10) -> pl.DataFrame:
+    """Give the rules that fill policy maps most, by the inventory of a plan's settings."""
+    inventory = inventory_of(settings)
+    if inventory.endpoints.is_empty() or inventory.policies.is_empty():
+        return pl.DataFrame()
+    return heaviest(inventory, version=version, top=most)
+
+
+def services(plan: Plan) -> pl.DataFrame:
+    """Give the load balancer maps and service IDs by the inventory's services, for people."""
+    told = _growing(plan, plan.service_growth, "resource", "nodes")
+    return told.join(
+        plan.service_growth.select("resource", "kind", "setting", heaviest="service"),
+        on="resource", how="left", maintain_order="left",
+    )  # fmt: skip
+
+
+def _growing(plan: Plan, table: pl.DataFrame, name: str, driver: str) -> pl.DataFrame:
+    share = pl.col("entries") / pl.col("limit")
+    rows = table.sort(share, name, descending=[True, False], nulls_last=True)
+    nodes = (pl.col("factor").clip(1.0) * findings.nodes_now(plan)).ceil().cast(pl.Int64)
+    return rows.select(
+        name, "entries", "limit", share.alias("share"),
+        pl.col("growing").alias(f"more with twice the {driver}"), nodes.alias("full at nodes"),
+    ).with_columns(_share("share").alias("share"))  # fmt: skip
 
 
 def growth_laws(plan: Plan) -> pl.DataFrame:

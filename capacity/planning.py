@@ -225,7 +225,7 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
 
 
 def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
-    source = str(shipped.path("data", DEMO)) if settings.source == DEMO else settings.source
+    source = _place(settings)
     observed = derivations.observed()["metric"].unique().sort().to_list()
     wanted = [*observed, "cilium_version", NODE_INFO]
     metrics = read(
@@ -236,13 +236,29 @@ def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
         step=None if settings.step is None else parse_duration(settings.step),
         only_cluster=settings.cluster,
     )
-    places = [settings.inventory] if settings.inventory else [] if is_url(source) else [source]
-    parts = [read_inventory(place, required=place != source) for place in places]
-    inventory = parts[0] if parts else Inventory()
+    inventory = inventory_of(settings)
     if settings.source == DEMO:
         metrics = replace(metrics, sources=_relative(metrics.sources, source))
         inventory = replace(inventory, sources=_relative(inventory.sources, source))
     return metrics, inventory
+
+
+def inventory_of(settings: PlanSettings) -> Inventory:
+    """Read the inventory of a plan: what is named, or what lies among the exports.
+
+    Raises
+    ------
+    ExportError
+        If the inventory that is named cannot be read, or holds none.
+    """
+    source = _place(settings)
+    places = [settings.inventory] if settings.inventory else [] if is_url(source) else [source]
+    parts = [read_inventory(place, required=place != source) for place in places]
+    return parts[0] if parts else Inventory()
+
+
+def _place(settings: PlanSettings) -> str:
+    return str(shipped.path("data", DEMO)) if settings.source == DEMO else settings.source
 
 
 def _relative(sources: pl.DataFrame, folder: str) -> pl.DataFrame:
