@@ -18,6 +18,7 @@ import pytest
 from capacity import outcome, report, shipped
 from capacity.errors import CapacityError, ExportError, SettingsError
 from capacity.planning import Plan
+from capacity.report.notebook import NOTEBOOKS
 from capacity.settings import PlanSettings
 
 NOTEBOOK = shipped.path("notebooks", "plan.ipynb")
@@ -71,16 +72,24 @@ def page(demo_page: Path) -> str:
     return demo_page.read_text(encoding="utf-8")
 
 
-def test_the_parameters_cell_is_the_settings() -> None:
-    declared = report.declared_parameters(NOTEBOOK)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_parameters_cell_is_the_settings(name: str) -> None:
+    """`python tools/notebook_parameters.py` writes it."""
+    kind = NOTEBOOKS[name]
+    declared = report.declared_parameters(shipped.path("notebooks", f"{name}.ipynb"))
     wanted = {}
-    for field in fields(PlanSettings):
+    for field in fields(kind):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        kind = re.sub(r"tuple\[(\w+), \.\.\.\]", r"list[\1]", str(field.type))
+        told = re.sub(r"tuple\[(\w+), \.\.\.\]", r"list[\1]", str(field.type))
         # papermill does not read `str | None`
-        wanted[field.name] = (re.sub(r"(\w+) \| None", r"Optional[\1]", kind), default)
+        wanted[field.name] = (re.sub(r"(\w+) \| None", r"Optional[\1]", told), default)
     assert declared == wanted
-    assert list(declared) == [field.name for field in fields(PlanSettings)]
+    assert list(declared) == [field.name for field in fields(kind)]
+
+
+def test_every_notebook_that_is_shipped_can_be_named() -> None:
+    there = {path.stem for path in NOTEBOOK.parent.glob("*.ipynb")}
+    assert there == set(NOTEBOOKS)
 
 
 @pytest.mark.notebook
@@ -89,8 +98,10 @@ def test_papermill_itself_finds_each_parameter() -> None:
     assert list(papermill.inspect_notebook(str(NOTEBOOK))) == [f.name for f in fields(PlanSettings)]
 
 
-def test_the_notebook_is_stripped_and_thin() -> None:
-    programs = [cell for cell in cells() if cell["cell_type"] == "code"]
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_stripped_and_thin(name: str) -> None:
+    path = shipped.path("notebooks", f"{name}.ipynb")
+    programs = [cell for cell in cells(path) if cell["cell_type"] == "code"]
     assert len(programs) <= 24
     for cell in programs:
         assert cell["outputs"] == []
@@ -110,8 +121,10 @@ def test_the_notebook_is_stripped_and_thin() -> None:
         assert "path" not in code(cell).lower()
 
 
-def test_words_in_the_notebook_state_no_result() -> None:
-    words = "\n".join(code(cell) for cell in cells() if cell["cell_type"] == "markdown")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_words_in_a_notebook_state_no_result(name: str) -> None:
+    path = shipped.path("notebooks", f"{name}.ipynb")
+    words = "\n".join(code(cell) for cell in cells(path) if cell["cell_type"] == "markdown")
     assert not re.search(r"\d", words), "a number in a Markdown cell cannot follow the plan"
 
 

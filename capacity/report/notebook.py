@@ -14,7 +14,14 @@ from capacity.errors import SettingsError
 from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
 
 # A shipped notebook and the settings that its parameters cell must equal
-NOTEBOOKS: Final = {"plan": PlanSettings}
+NOTEBOOKS: Final[dict[str, type[PlanSettings]]] = {
+    "plan": PlanSettings,
+    "maps": PlanSettings,
+    "policies": PlanSettings,
+    "services_lb": PlanSettings,
+    "resources": PlanSettings,
+    "growth": PlanSettings,
+}
 
 
 def find(notebook: str | Path) -> Path:
