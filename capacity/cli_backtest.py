@@ -94,7 +94,7 @@ def _show(scores: pl.DataFrame, trials: pl.DataFrame, detail: str, output: str, 
 def _draw(scores: pl.DataFrame, chart: Path | None) -> None:
     if chart is None:
         return
-    from capacity.backtest_chart import backtest as figure
+    from capacity.charts.backtest import backtest as figure
     from capacity.errors import SettingsError
 
     try:

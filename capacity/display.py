@@ -6,7 +6,7 @@ Label values come from outside; nothing here passes them on as markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from capacity.findings import amount
 from capacity.manifests import manifests as manifest_texts
 from capacity.planning import Plan, resource
 from capacity.printing import cell
-from capacity.settings import DEMO
+from capacity.settings import DEMO, PlanSettings
 from capacity.tables import CHANGES
 
 _LONGEST_LINE: Final = 12
@@ -121,10 +121,15 @@ def _key_facts(plan: Plan) -> dict[str, str]:
 
 def warnings(plan: Plan) -> Html:
     """Give what the reader must know before trusting the numbers."""
-    if not plan.warnings:
-        return Html("<p>No warnings.</p>", "No warnings.")
-    items = "".join(f"<li>{escape(text)}</li>" for text in plan.warnings)
-    return Html(f'<ul class="warnings">{items}</ul>', "\n".join(plan.warnings))
+    return notes(plan.warnings, empty="No warnings.")
+
+
+def notes(texts: Sequence[str], *, empty: str = "Nothing to tell.") -> Html:
+    """Give sentences as a list."""
+    if not texts:
+        return Html(f"<p>{escape(empty)}</p>", empty)
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return Html(f'<ul class="warnings">{items}</ul>', "\n".join(texts))
 
 
 def manifests(plan: Plan) -> Html:
@@ -216,9 +221,15 @@ def sources(plan: Plan) -> Html:
 
 def settings(plan: Plan) -> Html:
     """Give the settings and versions that made the plan; credentials are left out."""
-    values = {f.name: getattr(plan.settings, f.name) for f in fields(plan.settings)}
+    return settings_of(plan.settings, plan.version)
+
+
+def settings_of(chosen: PlanSettings, cilium: str | None = None) -> Html:
+    """Give settings and versions; credentials are left out."""
+    values = {f.name: getattr(chosen, f.name) for f in fields(chosen)}
     values["source"] = without_secrets(values["source"])
-    rows = values | {"cilium-capacity": version("cilium-capacity"), "Cilium": plan.version}
+    rows = values | {"cilium-capacity": version("cilium-capacity")}
+    rows |= {} if cilium is None else {"Cilium": cilium}
     frame = pl.DataFrame({"setting": list(rows), "value": list(_written(rows.values()))})
     return table(frame, "Settings: the same ones over the same data give this report again")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import polars as pl
 
 from capacity import facts, findings
+from capacity.backtesting import ALL, OURS
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
 from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.cilium.policy import heaviest
@@ -18,10 +19,11 @@ from capacity.export import Metrics
 from capacity.findings import amount, percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
-from capacity.planning import Plan, detect_version, inventory_of, resource
+from capacity.planning import Plan, detect_version, inventory_of, observed, resource
 from capacity.settings import PlanSettings
-from capacity.tables import CHANGES, data_dictionary
+from capacity.tables import CHANGES, UPGRADE, data_dictionary
 from capacity.units import format_bytes, parse_bytes
+from capacity.upgrade import upgrade as compare
 
 FACT_COLUMNS: Final = {
     "maps": ("map", "since", "until", "type", "key_size", "value_size", "max_entries", "helm_value",
@@ -113,6 +115,62 @@ def _growing(plan: Plan, table: pl.DataFrame, name: str, driver: str) -> pl.Data
         name, "entries", "limit", share.alias("share"),
         pl.col("growing").alias(f"more with twice the {driver}"), nodes.alias("full at nodes"),
     ).with_columns(_share("share").alias("share"))  # fmt: skip
+
+
+def scores(told: pl.DataFrame) -> pl.DataFrame:
+    """Give table scores over all quantities, for people: every method by how far ahead."""
+    rows = told.filter(pl.col("quantity") == ALL).sort("horizon", "pinball")
+    return rows.select(
+        pl.format("{} d", pl.col("horizon").round(1)).alias("ahead"), "method", "forecasts",
+        *_scored(), _share("skill").alias("loss that ours saves"),
+    )  # fmt: skip
+
+
+def scores_by_quantity(told: pl.DataFrame) -> pl.DataFrame:
+    """Give how our own forecasts did for each quantity, farthest horizon first, for people."""
+    rows = told.filter(pl.col("quantity") != ALL, pl.col("method") == OURS)
+    rows = rows.sort("horizon", "quantity", descending=[True, False])
+    return rows.select(
+        "quantity", pl.format("{} d", pl.col("horizon").round(1)).alias("ahead"), "forecasts",
+        *_scored(),
+    )  # fmt: skip
+
+
+def _scored() -> list[pl.Expr]:
+    return [
+        _share("error", digits=1).alias("median error"),
+        _share("coverage").alias("within 5–95 %"),
+        _share("pinball", digits=2).alias("pinball loss"),
+    ]
+
+
+def upgrade(settings: PlanSettings) -> pl.DataFrame:
+    """Give table upgrade from the version that a source shows to `settings.cilium`.
+
+    Without `cilium` the newest known version; no rows where that one runs already.
+    """
+    seen = observed(replace(settings, cilium=None), lambda name, share: None)
+    target = facts.minor(settings.cilium) if settings.cilium else facts.LATEST
+    if target == seen.version:
+        return UPGRADE.empty()
+    return compare(seen.version, target, seen.inventory, None, settings)
+
+
+def to_do(changes: pl.DataFrame) -> pl.DataFrame:
+    """Give what is to be dealt with before each step, for people."""
+    return _changes(changes.filter("act"))
+
+
+def other_changes(changes: pl.DataFrame) -> pl.DataFrame:
+    """Give the changes that ask for nothing, for people."""
+    return _changes(changes.filter(~pl.col("act")))
+
+
+def _changes(rows: pl.DataFrame) -> pl.DataFrame:
+    told = rows.select("name", "step", "kind", "change", "before", "after", "effect", "verified")
+    return told.with_columns(
+        pl.when("verified").then(pl.lit("yes")).otherwise(pl.lit("no")).alias("verified")
+    )
 
 
 def growth_laws(plan: Plan) -> pl.DataFrame:

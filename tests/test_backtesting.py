@@ -140,7 +140,7 @@ def test_a_folder_without_reports_or_with_a_broken_one_is_one_error(tmp_path: Pa
 
 
 def test_the_chart_of_a_backtest_is_one_file(tested: Backtest) -> None:
-    from capacity.backtest_chart import backtest as figure
+    from capacity.charts.backtest import backtest as figure
 
     page = figure(tested.scores).to_html(include_plotlyjs=False)
     assert "forecasts from past times held what came" in page

@@ -21,6 +21,8 @@ NOTEBOOKS: Final[dict[str, type[PlanSettings]]] = {
     "services_lb": PlanSettings,
     "resources": PlanSettings,
     "growth": PlanSettings,
+    "upgrade": PlanSettings,
+    "validation": PlanSettings,
 }
 
 
