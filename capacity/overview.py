@@ -167,10 +167,11 @@ def other_changes(changes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _changes(rows: pl.DataFrame) -> pl.DataFrame:
-    told = rows.select("name", "step", "kind", "change", "before", "after", "effect", "verified")
-    return told.with_columns(
-        pl.when("verified").then(pl.lit("yes")).otherwise(pl.lit("no")).alias("verified")
-    )
+    both = pl.format("{}: {} → {}", "change", "before", "after")
+    return rows.select(
+        "name", pl.coalesce(both, "change").alias("change"), "effect", "kind", "step",
+        pl.when("verified").then(pl.lit("yes")).otherwise(pl.lit("no")).alias("verified"),
+    )  # fmt: skip
 
 
 def growth_laws(plan: Plan) -> pl.DataFrame:
