@@ -117,3 +117,20 @@ def test_of_two_listeners_the_one_of_lower_priority_is_used(
     egress = [to("app=api", "a", first), to("tier=backend", "b", second)]
     listed = rows(shop(web(egress=egress)), listeners="/ec/a,/ec/b").filter(protocol="TCP")
     assert listed["redirect"].to_list() == [f"crd:/ec/{wins}"]
+
+
+# pkg/policy/api/http.go, Sanitize: Go's regular expressions, which are not Python's
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/v1/(?i)items", "ok"),
+        (r"/\pL+", "ok"),
+        ("/[[:alnum:]]+", "ok"),
+        ("/(?!admin).*", "rejected"),
+        (r"/(a)\1", "rejected"),
+        ("/(", "rejected"),
+    ],
+)
+def test_paths_are_regular_expressions_of_go(path: str, wanted: str) -> None:
+    rules = {"http": [{"path": path}]}
+    assert status(shop(web(ingress=[{"toPorts": [{**ports("80")[0], "rules": rules}]}])))[0] == wanted  # fmt: skip  # noqa: E501
