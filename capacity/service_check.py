@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
@@ -70,6 +70,7 @@ def service_gate(
     after = merge([base, *changed])
     if after.services.is_empty():
         return ServiceGate(SERVICE_GATE.empty(), None)
+    base = _told(base, after)
     counted = [count(one, version=version) for one in (base, after)]
     old, new = (_uses(*pair) for pair in zip(counted, (base, after), strict=True))
     table = new.join(old, on="resource", how="left", suffix="_before").with_columns(
@@ -98,6 +99,18 @@ def service_gate(
     ).sort("share", "resource", descending=[True, False], nulls_last=True)
     frame = check(frame, SERVICE_GATE)
     return ServiceGate(frame, _headline(frame, fail_at))
+
+
+def _told(base: Inventory, after: Inventory) -> Inventory:
+    """Give the base with what the change tells of its features, where it tells none itself.
+
+    Values that are told for the first time are not a change of how services are written. Sizes of
+    maps are: whether they shrink one is what the gate is asked.
+    """
+    if not base.options.is_empty():
+        return base
+    features = after.options.filter(~pl.col("option").str.ends_with("-max"))
+    return replace(base, options=features)
 
 
 def _uses(counted: Counted, inventory: Inventory) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import pytest
 from capacity.cilium.services.growth import IDS
 from capacity.cilium.services.shapes import shape
 from capacity.inventory import Inventory
+from capacity.load import read_inventory
 from capacity.service_check import service_gate
 from tests.test_policy_check import run
 
@@ -73,6 +74,17 @@ def test_a_change_that_fits_passes_and_one_that_does_not_names_the_service(folde
 def test_values_that_shrink_a_map_fail(folder: Path) -> None:
     (folder / "values.yaml").write_text("bpf: {lbMapMax: 8}\n")
     assert check(folder, "--values", "values.yaml")[0] == 1
+
+
+def test_values_told_for_the_first_time_are_no_change_of_services(tmp_path: Path) -> None:
+    """Without options NodePort is assumed on; values that leave it off removed nothing."""
+    (tmp_path / "base.json").write_text(json.dumps({"kind": "List", "items": objects(["a"])}))
+    (tmp_path / "values.yaml").write_text("cluster: {name: east}\nbpf: {lbMapMax: 1}\n")
+    base = read_inventory(tmp_path / "base.json")
+    made = service_gate(base, [read_inventory(tmp_path / "values.yaml")], version=VERSION)
+    services = made.maps.filter(resource="cilium_lb4_services_v2").row(0, named=True)
+    assert services["before"] == services["after"]
+    assert services["verdict"] == "short"
 
 
 def test_junit_and_sarif_tell_of_services(folder: Path) -> None:
