@@ -3,7 +3,7 @@
     python benchmarks/validation.py --seeds 25          # 250 clusters, some minutes
 
 Prints the tables of docs/validation.md. Seeds start at 0; `Spread` was tuned on seeds from 10,000
-on (growth_calibration.py), so these clusters were not seen, though their ten shapes were.
+on (growth_calibration.py); docs/validation.md tells what was adjusted after a look at these.
 """
 
 from __future__ import annotations
