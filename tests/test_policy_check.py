@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import capacity
+from capacity import charts, overview
 from capacity.cilium.policy import count
 from capacity.cli import main
 from capacity.errors import SettingsError
@@ -264,15 +265,30 @@ def test_the_examples_of_the_docs_parse_and_their_command_runs(cluster: Path) ->
         assert done.returncode == 0, (command, done.stderr)
 
 
-def test_a_plan_tells_when_the_fullest_policy_map_is_full(cluster: Path) -> None:
+def with_history(cluster: Path) -> PlanSettings:
+    """Write a node count that grows for three weeks; give the settings of a plan with the base."""
     metrics = []
     for i in range(21 * 24):
         at = 1_767_225_600_000 + i * 3_600_000
         metrics.append(f'cilium_nodes_all_num{{node="a"}} {20 + i // 24} {at}')
         metrics.append(f'cilium_bpf_map_pressure{{map_name="lxc",node="a"}} {0.01 + i * 1e-6} {at}')
     (cluster / "metrics.prom").write_text("\n".join(metrics) + "\n")
-    asked = PlanSettings(str(cluster / "metrics.prom"), inventory=str(cluster / "base"),
+    return PlanSettings(str(cluster / "metrics.prom"), inventory=str(cluster / "base"),
                          cilium="1.17", nodes=(60,))  # fmt: skip
+
+
+def test_views_of_policies_name_the_fullest_map_and_the_heaviest_rules(cluster: Path) -> None:
+    asked = with_history(cluster)
+    plan = capacity.plan(asked)
+    title = charts.policies(plan).layout.title.text.replace("<br>", " ")
+    assert title.startswith("Shop/web-0 has the fullest policy map")
+    assert overview.policies(plan)["endpoint"][0] == "shop/web-0"
+    rules = overview.heaviest_rules(asked, "1.17")
+    assert rules["worst_entries"].is_sorted(descending=True)
+
+
+def test_a_plan_tells_when_the_fullest_policy_map_is_full(cluster: Path) -> None:
+    asked = with_history(cluster)
     plan = capacity.plan(asked)
     row = plan.policy_growth.drop_nulls("factor").sort("factor").row(0, named=True)
     assert row["endpoint"] == "shop/web-0"

@@ -60,7 +60,7 @@ def imbalance(parties: int, flows: float, quantile: float = 0.5) -> float:
     Examples
     --------
     >>> round(imbalance(1, 1000), 3), round(imbalance(40, 1_000_000), 3)
-    (1.0, 1.014)
+    (1.0, 1.013)
     """
     if parties < 1 or not flows >= 1 or not 0 < quantile < 1:
         raise ModelError(f"{parties} parties and {flows} flows: wanted 1 or more of both")

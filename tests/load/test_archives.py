@@ -12,8 +12,6 @@ import json
 import os
 import stat
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -28,6 +26,7 @@ from hypothesis import strategies as st
 from capacity.errors import ExportError
 from capacity.load import archives, read, read_inventory
 from capacity.load.archives import Member, members
+from tests.test_cli import run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "dbg"
 STAMP = "20261124-002225"
@@ -132,10 +131,7 @@ def test_the_command_reads_a_sysdump_and_a_folder_without_metrics(tmp_path: Path
     (tmp_path / "only" / "pods.json").write_text(pods())
     (tmp_path / "only" / "bpf_nat.json").write_text("[]")
     for source in (dump, tmp_path / "only"):
-        done = subprocess.run(
-            [sys.executable, "-m", "capacity", "read", str(source), "-o", "json"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run("read", str(source), "-o", "json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         told = {row["table"]: row["rows"] for row in json.loads(done.stdout)["inventory"]}
         assert told["map_entries"] > 0
