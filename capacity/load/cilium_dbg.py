@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
-from capacity.load import bpftool, cilium_lists, cilium_maps
+from capacity.load import bpftool, cilium_lists, cilium_maps, cilium_tables
 from capacity.load.documents import Found
 
 Reader = tuple[Callable[[Any], bool], Callable[[Any, str], Found]]
@@ -114,9 +114,6 @@ _UNUSED_TEXTS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
         (rb"# Cilium debug information", "cilium-dbg debuginfo"),
-        (rb"ENDPOINT +POLICY \(ingress\)", "cilium-dbg endpoint list, a table"),
-        (rb"ID +LABELS", "cilium-dbg identity list, a table"),
-        (rb"ID +Frontend +Service Type", "cilium-dbg service list, a table"),
         (rb"SELECTOR +(?:LABELS +)?USERS", "cilium-dbg policy selectors"),
         (rb"Endpoint +Source +FQDN", "cilium-dbg fqdn cache list"),
         (rb"\{\s*\"action\": ", "cilium-dbg map events"),
@@ -178,6 +175,9 @@ def _read(text: bytes, place: str) -> tuple[str, Found] | None:
 def _other(text: bytes, place: str) -> tuple[str, Found] | None:
     if bpftool.is_text(text):
         return "bpftool", bpftool.read_text(text, PurePath(place).name)
+    listed = cilium_tables.kind_of_text(text)
+    if listed is not None:
+        return f"cilium-dbg {listed} list", cilium_tables.read_text(listed, text, place)
     begin = text[:4096].lstrip()
     kind = kind_of_name(place)
     if kind is not None and (begin.startswith(_NONE) or (text and not begin)):

@@ -54,7 +54,7 @@ def nodes_of(told: Sequence[tuple[str, Found]]) -> dict[str, str | None]:
 
 
 # Kinds of rows that are of one node
-_OF_NODE: Final = {"bpf_maps", "map_entries", "cilium-dbg endpoint"}
+_OF_NODE: Final = {"bpf_maps", "map_entries", "cilium-dbg endpoint", "cilium-dbg endpoint table"}
 
 
 def _node(

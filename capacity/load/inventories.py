@@ -16,7 +16,16 @@ import polars as pl
 from capacity.errors import ExportError
 from capacity.export import source_row, without_secrets
 from capacity.inventory import Inventory
-from capacity.load import archives, bpftool, cilium_dbg, golden_case, helm, kubernetes, workloads
+from capacity.load import (
+    archives,
+    bpftool,
+    cilium_dbg,
+    cilium_tables,
+    golden_case,
+    helm,
+    kubernetes,
+    workloads,
+)
 from capacity.load.documents import Documents, Found, Row, collector_paused, content, parse
 from capacity.load.homes import nodes_of
 from capacity.tables import (
@@ -309,6 +318,7 @@ def tables_of(told: Sequence[tuple[str, Found]]) -> tuple[dict[str, pl.DataFrame
     for origin, found in told:
         for kind, some in found.rows.items():
             rows.setdefault(kind, []).extend(_placed(kind, some, origin, homes[origin]))
+    rows, unnamed = cilium_tables.with_tables(rows)
     frames = {
         table.name: _frame([row for kind in kinds for row in rows.get(kind, ())], table)
         for table, kinds in TABLES_OF.items()
@@ -328,7 +338,7 @@ def tables_of(told: Sequence[tuple[str, Found]]) -> tuple[dict[str, pl.DataFrame
     policies = sum(len(rows.get(kind, ())) for kind in TABLES_OF[POLICIES])
     twice = policies - len(frames["policies"])
     notes = [f"{twice} policies of the same kind, namespace and name: the last one counts"]
-    notes = notes if twice > 0 else []
+    notes = [*(notes if twice > 0 else []), *unnamed]
     if frames["endpoints"].is_empty():
         frames["endpoints"], made = workloads.endpoints(rows, len(nodes))
         notes += [made] if made else []
@@ -342,7 +352,7 @@ def _placed(kind: str, rows: Sequence[Row], origin: str, node: str | None) -> Se
     if kind == "map_entries":
         time = bpftool.time_in(Path(origin).name)
         return [(time, node, *row) for row in rows]
-    if kind == "cilium-dbg endpoint":
+    if kind.startswith("cilium-dbg endpoint"):
         return [(*row[:2], node, *row[3:]) for row in rows]
     return rows
 
@@ -371,7 +381,7 @@ def _nodes(rows: Mapping[str, Sequence[Row]]) -> pl.DataFrame:
     """
     schema = pl.Schema({**NODES.schema, "addresses": pl.List(pl.String)})
     both = pl.DataFrame(schema=schema)
-    for kind in ("cilium-dbg node", "Node", "CiliumNode"):
+    for kind in ("cilium-dbg node table", "cilium-dbg node", "Node", "CiliumNode"):
         frame = pl.DataFrame(rows.get(kind, ()), schema=schema, orient="row")
         frame = frame.unique("node", keep="last", maintain_order=True)
         both = _over(frame, both)
