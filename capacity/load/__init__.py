@@ -137,8 +137,9 @@ def read(
         Name of series without a label cluster; where left out that of the only cluster the
         source names, else ``default``, Cilium's own default.
     only_cluster
-        The only cluster that is needed: an API that holds several is asked for its series alone.
-        Of files, and where the label ``cluster`` does not tell clusters apart, all are given.
+        The only cluster that is needed: of an API and of blocks that hold several, its series alone
+        are read. Of other files, of several sources, and where the label ``cluster`` does not tell
+        clusters apart, all are given.
 
     Returns
     -------
@@ -154,7 +155,6 @@ def read(
     """
     # Series without a label cluster keep the empty name until all sources are known
     selection = select(metrics, start, end, cluster or "", now=time.time())
-    selection = replace(selection, only=only_cluster)
     width = None if step is None else parse_duration(step, what="step")
     if width is not None and width <= 0:
         raise SettingsError(f"step: {step!r} is no time; write for example 5m")
@@ -162,6 +162,8 @@ def read(
     sources: list[Any] = list(source) if many else [source]  # type: ignore[arg-type]
     if not sources:
         raise SettingsError("source: an empty list; name a file, folder, URL or frame")
+    # Names of clusters in one source tell of what cluster series of another are
+    selection = replace(selection, only=only_cluster if len(sources) == 1 else None)
     parts = [part for one in sources for part in _read_one(one, selection, width)]
     return concat(parts if cluster else _with_cluster(parts))
 
@@ -223,6 +225,8 @@ def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) 
             groups.setdefault(format, []).append(path)
         elif is_named or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))
+    if len(groups) > 1:
+        selection = replace(selection, only=None)
     parts = [
         part for name, group in groups.items() for part in READERS[name].read(group, selection)
     ]

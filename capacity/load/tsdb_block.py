@@ -19,6 +19,7 @@ from numba import njit
 
 from capacity.errors import ExportError
 from capacity.export import Metrics
+from capacity.facts import derivations
 from capacity.load import object_store, tsdb_index, tsdb_wal
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
@@ -27,11 +28,25 @@ from capacity.load.tsdb_index import Index, IndexFaultError, uvarint
 from capacity.load.xor import Bytes, Floats, Integers, close, crc32c, decode_into, parallel, rooms
 
 Keys = npt.NDArray[np.uint32]
+# A label set, sorted by name
+_Key = tuple[tuple[str, str], ...]
 
 _SEGMENT: Final = b"\x85\xbd\x40\xdd\x01"
 _TOMBSTONES: Final = b"\x01\x30\xba\x30\x01"
 _XOR: Final = 1
+_CLUSTER: Final = "cluster"
 _ENCODINGS: Final = {2: "native histogram", 3: "native float histogram"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """A block's wanted chunks: `numbers` are those of its label sets among all blocks'."""
+
+    source: int
+    block: Path
+    index: Index
+    numbers: Integers
+    deleted: Mapping[int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +84,16 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     """
     blocks = [path.parent for path in paths if path.name == INDEX]
     sources = [Source(str(block), FORMAT) for block in blocks]
-    told: dict[tuple[tuple[str, str], ...], int] = {}
-    segments = [
-        segment
+    told: dict[_Key, int] = {}
+    indexes = [
+        index
         for number, block in enumerate(blocks)
-        for segment in _segments(number, block, selection, sources[number], told)
+        for index in _indexes(number, block, selection, sources[number], told)
     ]
+    # What a log holds is known only when it is read
+    has_log = any(path.name == LOG for path in _folders(paths))
+    of_cluster = None if has_log else _of_cluster(list(told), selection.only)
+    segments = [found for index in indexes for found in _segments(index, sources, of_cluster)]
     samples = _decoded(segments, selection, sources)
     for log in sorted(path for path in _folders(paths) if path.name == LOG):
         source = Source(str(log), FORMAT)
@@ -86,7 +105,11 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     rows = [label_columns(dict(labels)) for labels in told]
     series = pl.DataFrame(rows, schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
     sources += _not_read(paths, blocks)
-    return assemble(series, samples, sources, selection)
+    found = assemble(series, samples, sources, selection)
+    if of_cluster is not None and found.samples.is_empty():
+        # Which clusters there are instead is worth the reading
+        return read(paths, replace(selection, only=None))
+    return found
 
 
 def _folders(paths: Sequence[Path]) -> set[Path]:
@@ -120,14 +143,10 @@ def _not_read(paths: Sequence[Path], blocks: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _segments(
-    number: int,
-    block: Path,
-    selection: Selection,
-    source: Source,
-    told: dict[tuple[tuple[str, str], ...], int],
-) -> list[_Segment]:
-    """Find the wanted chunks of a block."""
+def _indexes(
+    number: int, block: Path, selection: Selection, source: Source, told: dict[_Key, int]
+) -> list[_Indexed]:
+    """Find the wanted series and chunks of a block; nothing where its index cannot be read."""
     try:
         index = tsdb_index.read(_bytes(block / INDEX), _wants(selection))
         external = _external(block)
@@ -140,22 +159,46 @@ def _segments(
     numbers = np.array(
         [told.setdefault(_key(labels, external), len(told)) for labels in index.labels], np.int64
     )
-    index = _wanted(index, selection)
+    return [_Indexed(number, block, _wanted(index, selection), numbers, deleted)]
+
+
+def _of_cluster(told: Sequence[_Key], cluster: str | None) -> npt.NDArray[np.bool_] | None:
+    """Tell which label sets are of one cluster; None where leaving out others might change it.
+
+    Series without a label are of the cluster that all others tell, and where other labels may name
+    clusters, which of them counts is told when all is read (observe/names.py).
+    """
+    others = set(derivations.labels("cluster")) - {_CLUSTER}
+    names = [dict(labels).get(_CLUSTER) for labels in told] if cluster is not None else []
+    is_told = cluster in names and all(names)
+    if not is_told or any(name in others for labels in told for name, _ in labels):
+        return None
+    return np.array([name == cluster for name in names], np.bool_)
+
+
+def _segments(
+    told: _Indexed, sources: Sequence[Source], of_cluster: npt.NDArray[np.bool_] | None
+) -> list[_Segment]:
+    """Find the wanted chunks of a block, by segment file."""
+    index = told.index
+    if of_cluster is not None:
+        index = _chosen(index, of_cluster[told.numbers][index.series])
     of_chunks = index.places >> 32
     found = []
     for file in np.unique(of_chunks).tolist():
         # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
-        path = block / "chunks" / f"{file + 1:06d}"
-        segment = _segment(number, path, _chosen(index, of_chunks == file), source)
+        path = told.block / "chunks" / f"{file + 1:06d}"
+        chosen = _chosen(index, of_chunks == file)
+        segment = _segment(told.source, path, chosen, sources[told.source])
         if segment is not None:
-            references = index.references[segment.series]
             found.append(replace(
-                segment, series=numbers[segment.series], references=references, deleted=deleted
+                segment, series=told.numbers[segment.series],
+                references=index.references[segment.series], deleted=told.deleted,
             ))  # fmt: skip
     return found
 
 
-def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> _Key:
     return tuple(sorted({**external, **labels}.items()))
 
 

@@ -19,6 +19,7 @@ import capacity
 from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.load.xor import crc32c
+from capacity.observe.names import one_cluster
 
 START = 1_700_006_400  # a multiple of two hours
 pytestmark = pytest.mark.skipif(
@@ -118,12 +119,52 @@ def test_one_block_can_be_named(data: Path) -> None:
 
 def test_external_labels_of_thanos_are_labels(data: Path) -> None:
     for block in blocks(data):
-        meta = json.loads((block / "meta.json").read_text())
-        meta["thanos"] = {"labels": {"cluster": "prod", "replica": "a"}}
-        (block / "meta.json").write_text(json.dumps(meta))
+        labeled(block, cluster="prod", replica="a")
     series = capacity.read(data).series
     assert series["cluster"].unique().to_list() == ["prod"]
     assert {json.loads(text)["replica"] for text in series["labels"]} == {"a"}
+
+
+def labeled(block: Path, **labels: str) -> None:
+    meta = json.loads((block / "meta.json").read_text())
+    meta["thanos"] = {"labels": labels}
+    (block / "meta.json").write_text(json.dumps(meta))
+
+
+def in_two_clusters(data: Path) -> None:
+    for number, block in enumerate(blocks(data)):
+        copied = Path(shutil.copytree(block, data / f"again{number}"))
+        labeled(block, cluster="prod")
+        labeled(copied, cluster="staging")
+
+
+def test_one_cluster_of_several_is_read_alone_and_the_same(data: Path) -> None:
+    in_two_clusters(data)
+    whole, alone = (capacity.read(data, only_cluster=name) for name in (None, "prod"))
+    assert whole.series["cluster"].unique().sort().to_list() == ["prod", "staging"]
+    assert rows(alone).equals(rows(one_cluster(whole, "prod")))
+    assert len(alone.samples) == len(whole.samples) // 2
+    # Chunks of the other cluster are not looked at
+    for path in data.glob("again*/chunks/*"):
+        path.unlink()
+    assert rows(capacity.read(data, only_cluster="prod")).equals(rows(alone))
+
+
+@pytest.mark.parametrize("case", ["unlabeled", "other label", "unknown", "two sources", "no time"])
+def test_all_clusters_are_read_where_one_alone_might_change_the_result(
+    data: Path, case: str
+) -> None:
+    in_two_clusters(data)
+    if case == "unlabeled":
+        labeled(blocks(data)[0])
+    elif case == "other label":
+        labeled(blocks(data)[0], cluster="prod", k8s_cluster="prod-1")
+    name = "nowhere" if case == "unknown" else "prod"
+    # Before the first sample but in the first chunk's index there may be none
+    end = {"end": START} if case == "no time" else {}
+    source = [str(data), str(data)] if case == "two sources" else data
+    whole, asked = (capacity.read(source, only_cluster=one, **end) for one in (None, name))
+    assert rows(asked).equals(rows(whole))
 
 
 def test_deleted_samples_are_left_out_as_promtool_leaves_them_out(data: Path) -> None:
