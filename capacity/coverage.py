@@ -16,6 +16,7 @@ from capacity import facts
 from capacity.facts import derivations
 from capacity.inventory import Inventory
 from capacity.tables import COVERAGE, check
+from capacity.throughput.live import COUNTERS
 
 PRESSURE: Final = "cilium_bpf_map_pressure"
 _INVENTORY: Final = {
@@ -50,6 +51,7 @@ _EXPORTERS: Final = (
     _Exporter("the agent", "cilium_", "prometheus.enabled=true", "prometheus-serve-addr",
               "port 9962"),
     _Exporter("kube-state-metrics", "kube_", None, None, "its metrics"),
+    _Exporter("node_exporter", "node_", None, None, "its metrics (collector cpu)"),
     _Exporter("cAdvisor", "container_", None, None, "the kubelet's /metrics/cadvisor"),
 )  # fmt: skip
 
@@ -95,7 +97,7 @@ def coverage(
         dict(inventory.options.select("option", "value").iter_rows()),
         version,
     )
-    rows = [*_metric_rows(seen), *_map_rows(seen)]
+    rows = [*_metric_rows(seen), *_map_rows(seen), *_packet_rows(seen)]
     for name, hint in _INVENTORY.items():
         there = not getattr(inventory, name).is_empty()
         told = _Told("present", None) if there else _Told("unknown", hint)
@@ -121,6 +123,19 @@ def _metric_rows(seen: _Seen) -> list[tuple[str, str, _Told]]:
         for component, quantity, metric in wanted
         if component in running
     ]  # fmt: skip
+
+
+def _packet_rows(seen: _Seen) -> list[tuple[str, str, _Told]]:
+    """Say whether the table lb_tier has what it rests on."""
+    rows = []
+    for want, name in (("packets forwarded", "packets"), ("softirq time", "softirq")):
+        metric = COUNTERS[name]
+        told = _Told("present", None) if metric in seen.metrics else _absent(metric, seen)
+        if name == "softirq" and told.status != "present":
+            hint = f"{told.hint}; not asked of a server: `capacity lb live URL` asks"
+            told = _Told(told.status, hint)
+        rows.append((f"{want} (table lb_tier)", metric, told))
+    return rows
 
 
 def _absent(metric: str, seen: _Seen) -> _Told:

@@ -107,6 +107,23 @@ def services(plan: Plan) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def packets(plan: Plan) -> pl.DataFrame:
+    """Give the nodes that the packet rate needs, by way of load balancing, for people."""
+
+    def bounds(name: str, low: str, high: str) -> pl.Expr:
+        return pl.format("{} ({} to {})", *(pl.col(n).round().cast(pl.Int64) for n in
+                                            (name, low, high)))  # fmt: skip
+
+    return plan.lb_tier.select(
+        "nodes", "mode", "acceleration", pl.col("present").alias("set now"),
+        (pl.col("packets") / 1e6).round(2).alias("million packets/s"),
+        bounds("nanoseconds", "low", "high").alias("ns a packet"),
+        _share("use").alias("busiest CPU"), _share("budget").alias("budget"),
+        bounds("needed", "needed_low", "needed_high").alias("nodes needed, one spare"),
+        pl.col("per_mpps").round(2).alias("nodes per million/s"), "calibration", "note",
+    )  # fmt: skip
+
+
 def _growing(plan: Plan, table: pl.DataFrame, name: str, driver: str) -> pl.DataFrame:
     share = pl.col("entries") / pl.col("limit")
     rows = table.sort(share, name, descending=[True, False], nulls_last=True)

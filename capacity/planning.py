@@ -27,6 +27,8 @@ from capacity.forecast_tables import (
 )
 from capacity.growth import Growth, grow, growth_table, laws_table
 from capacity.inventory import Inventory
+from capacity.lb_advice import with_tier
+from capacity.lb_outlook import tier_outlook
 from capacity.limits import limits, node_memory
 from capacity.load import is_url, read, read_inventory
 from capacity.maps import maps
@@ -38,6 +40,7 @@ from capacity.policy_outlook import node_costs, outlook
 from capacity.recommend import Situation, present, reachable, recommend
 from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
+from capacity.throughput.live import COUNTERS
 from capacity.units import parse_duration
 from capacity.upgrade import sentences, upgrade
 
@@ -48,7 +51,7 @@ Progress = Callable[[str, float], None]
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "explanation", "outlook", "scenario", "maps",
     "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves", "policy_growth",
-    "policy_nodes", "service_growth", "doubts", "coverage", "sources",
+    "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -80,6 +83,7 @@ class Plan:
     policy_growth: pl.DataFrame
     policy_nodes: pl.DataFrame
     service_growth: pl.DataFrame
+    lb_tier: pl.DataFrame
     doubts: pl.DataFrame
     coverage: pl.DataFrame
     sources: pl.DataFrame
@@ -132,16 +136,20 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     advice = recommend(fitted, table, growth, settings, situation)
     policies = outlook(inventory, growth, settings, version)
     services = service_outlook(inventory, growth, settings, situation.present, cluster)
-    first = _earlier(first_limit(table, settings), policies.first, services.first)
+    packets = tier_outlook(metrics, inventory, driven, growth, settings, situation.present, cluster)
+    first = _earlier(first_limit(table, settings), policies.first, services.first, packets.first)
     warnings = [seen.version_note, growth.note, *gaps, *_reading(metrics, inventory)]
     warnings += seen.doubts["detail"].to_list()
     warnings += unverified(bounds, version) + far_reach(table)
     warnings += before_upgrade(metrics, inventory, version)
+    warnings += [packets.warning] if packets.warning else []
+    is_short = policies.is_short or services.is_short or packets.is_short
+    advice = with_tier(with_services(advice, services.advice), packets.advice)
     return Plan(
         settings=settings,
         cluster=cluster,
         version=version,
-        verdict="short" if policies.is_short or services.is_short else verdict(table),
+        verdict="short" if is_short else verdict(table),
         first_limit=first,
         headline=" ".join(
             filter(
@@ -150,12 +158,13 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
                     headline(cluster, table, growth, settings),
                     policies.sentence,
                     services.sentence,
+                    packets.sentence,
                 ),
             )
         ),
         warnings=tuple(w for w in warnings if w),
         exhaustion=table,
-        recommendation=reachable(with_services(advice, services.advice), settings.managed),
+        recommendation=reachable(advice, settings.managed),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         explanation=explanation_table(fitted),
         outlook=outlook_table(fitted, growth, cluster),
@@ -171,6 +180,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         policy_growth=policies.table,
         policy_nodes=node_costs(inventory, version),
         service_growth=services.table,
+        lb_tier=packets.table,
         doubts=seen.doubts,
         coverage=coverage(metrics.series["metric"].unique(), steps, inventory, version),
         sources=pl.concat([metrics.sources, inventory.sources]),
@@ -227,7 +237,10 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
 def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:
     source = _place(settings)
     observed = derivations.observed()["metric"].unique().sort().to_list()
-    wanted = [*observed, "cilium_version", NODE_INFO]
+    wanted = [*observed, "cilium_version", NODE_INFO, COUNTERS["packets"]]
+    if not is_url(source):
+        # Of a server it would be a series for each mode of each CPU of each node
+        wanted.append(COUNTERS["softirq"])
     metrics = read(
         source,
         metrics=wanted,

@@ -654,7 +654,7 @@ RECOMMENDATION: Final = Table(
             "status",
             pl.String,
             "",
-            "ok; raise, lower, set (nothing is set yet); redesign (no setting helps); error (an "
+            "ok; raise, lower, set (nothing is set yet); redesign (no size helps); error (an "
             "agent would refuse it); unknown",
         ),
         Column("percentile", pl.Float64, "1", "of the forecast the target holds", nullable=True),
@@ -791,6 +791,31 @@ DOUBTS: Final = Table(
         Column("detail", pl.String, "", "one sentence for people"),
     ),
 )
+LB_TIER: Final = Table(
+    "lb_tier",
+    "one way of load balancing at one node count of the cluster",
+    (
+        Column("nodes", pl.Int64, "1", "nodes of the cluster: now, or planned"),
+        Column("mode", pl.String, "", "loadBalancer.mode: snat or dsr"),
+        Column("acceleration", pl.String, "", "loadBalancer.acceleration: disabled or native"),
+        Column("present", pl.Boolean, "", "set now"),
+        Column("packets", pl.Float64, "1/s", "of all nodes at the busiest step, the present way"),
+        Column("nanoseconds", pl.Float64, "ns", "softirq time for one of these packets"),
+        Column("low", pl.Float64, "ns", "lower bound of it"),
+        Column("high", pl.Float64, "ns", "upper bound of it"),
+        Column("use", pl.Float64, "1", "softirq share of the busiest CPU"),
+        Column("use_high", pl.Float64, "1", "upper bound of it"),
+        Column("budget", pl.Float64, "1", "softirq share of a CPU that packets may take"),
+        Column("fits", pl.Boolean, "", "use is within the budget"),
+        Column("needed", pl.Int64, "1", "nodes for these packets, one spare", nullable=True),
+        Column("needed_low", pl.Int64, "1", "lower bound of it", nullable=True),
+        Column("needed_high", pl.Int64, "1", "upper bound of it", nullable=True),
+        Column("per_mpps", pl.Float64, "1", "nodes for a million packets/s, none spare",
+               nullable=True),
+        Column("calibration", pl.String, "", "what the cost rests on"),
+        Column("note", pl.String, "", "why Cilium refuses this way here", nullable=True),
+    ),
+)  # fmt: skip
 COVERAGE: Final = Table(
     "coverage",
     "one thing the planner wants to know",
@@ -903,6 +928,6 @@ TABLES: Final = (
     OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
     FORECAST, EXPLANATION, OUTLOOK, TRIALS, SCORES,
     EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
-    SERVICE_GROWTH, POLICY_NODES, DOUBTS, COVERAGE,
+    SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
 )  # fmt: skip

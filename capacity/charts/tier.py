@@ -15,7 +15,7 @@ def carries(table: pl.DataFrame, settings: TierSettings) -> go.Figure:
     Parameters
     ----------
     table
-        Table `lb_tier`, several node counts.
+        Table `lb_counts`, several node counts.
     settings
         Read are mpps, spare, upgrading, mode, xdp.
     """

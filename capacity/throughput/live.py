@@ -154,6 +154,32 @@ def live(export: Metrics, *, budget: float = 0.7) -> pl.DataFrame:
     Headroom takes the busiest CPU of the largest step and lets its packets' part grow:
     (budget − base of a CPU) / (busiest − base of a CPU).
     """
+    steps = paired(export)
+    others = {
+        name: rates(export, COUNTERS[name]) for name in ("bytes", "drops", "squeezes", "ct_gc")
+    }
+    rows = [
+        _row(str(node), part, others, budget)
+        for (node,), part in steps.group_by("node", maintain_order=True)
+    ]
+    if len(rows) > 1:
+        rows.append(_row("*", steps, others, budget))
+    return check(pl.DataFrame(rows, schema=LIVE.schema), LIVE)
+
+
+def paired(export: Metrics) -> pl.DataFrame:
+    """Give packets and softirq time of each node at the times of softirq.
+
+    Returns
+    -------
+    DataFrame
+        node, time, packets [1/s], used and busiest (all CPUs, the busiest) [cores], cpus, span [s].
+
+    Raises
+    ------
+    ModelError
+        If the export lacks softirq time or forwarded packets.
+    """
     packets = rates(export, COUNTERS["packets"])
     softirq = rates(export, COUNTERS["softirq"], mode="softirq")
     lacking = [
@@ -173,16 +199,7 @@ def live(export: Metrics, *, budget: float = 0.7) -> pl.DataFrame:
             "no node has both softirq time and forwarded packets at the same times; name nodes "
             "alike: label node, or relabel instance"
         )
-    others = {
-        name: rates(export, COUNTERS[name]) for name in ("bytes", "drops", "squeezes", "ct_gc")
-    }
-    rows = [
-        _row(str(node), part, others, budget)
-        for (node,), part in steps.group_by("node", maintain_order=True)
-    ]
-    if len(rows) > 1:
-        rows.append(_row("*", steps, others, budget))
-    return check(pl.DataFrame(rows, schema=LIVE.schema), LIVE)
+    return steps
 
 
 def _steps(packets: pl.DataFrame, softirq: pl.DataFrame) -> pl.DataFrame:

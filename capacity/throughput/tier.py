@@ -46,7 +46,7 @@ _TAIL: Final = 0.99
 LEAST_COUNTS: Final = 4
 
 TIER: Final = Table(
-    "lb_tier",
+    "lb_counts",
     "one count of load-balancing nodes",
     (
         Column("nodes", pl.Int64, "1", "nodes of the tier"),
