@@ -91,8 +91,8 @@ def advice(
     told = {
         "cluster": cluster, "component": "services", "unit": "1", "nodes": planned.nodes,
         "status": "redesign", "confidence": "low", "restart": True,
-        "evidence": f"{now['calibration']}; {len(outside):,} services reached from outside; which "
-        "share of packets is theirs is not known: so much at most",
+        "evidence": f"{now['calibration']}; services reached from outside: {len(outside):,}; their "
+        "share of packets is not known",
     }  # fmt: skip
     made = [
         blank | told | {"side_effect": effects.get(row["setting"])} | row | {"rank": i + 1}
@@ -123,8 +123,9 @@ def _other(ahead: pl.DataFrame, mode: str, acceleration: str) -> dict[str, Any]:
 
 def _told(now: dict[str, Any], then: dict[str, Any]) -> str:
     return (
-        f"the busiest CPU would take {now['use']:.0%} at {now['nodes']:,} nodes, then "
-        f"{then['use']:.0%} (at most {then['use_high']:.0%}) of a budget of {now['budget']:.0%}"
+        f"softirq would take {now['use']:.0%} of the busiest CPU at {now['nodes']:,} nodes, then "
+        f"{then['use']:.0%} if all packets come from outside, as much if none does; the budget is "
+        f"{now['budget']:.0%}"
     )
 
 
@@ -134,7 +135,7 @@ def _mode(
     """Give the row of DSR: replies no longer come back through the first node."""
     spread = outside.filter(pl.col("external_policy").fill_null("Cluster") == "Cluster")
     then = _other(ahead, "dsr", now["acceleration"])
-    is_saved = then["use_high"] < now["use"]
+    is_saved = then["use"] < now["use"]
     if now["mode"] == "dsr" or spread.is_empty() or then["note"] or not is_saved:
         return []
     tunnel, _ = routing(present)
@@ -153,7 +154,7 @@ def _acceleration(
     told = present.options
     is_hidden = told.get("enable-wireguard") == "true" and told.get("encrypt-node") == "true"
     then = _other(ahead, now["mode"], "native")
-    if now["acceleration"] == "native" or is_hidden or then["use_high"] >= now["use"]:
+    if now["acceleration"] == "native" or is_hidden or then["use"] >= now["use"]:
         return []
     return [{
         "setting": ACCELERATION, "reason": f"native instead of disabled: {_told(now, then)}",

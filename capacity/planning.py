@@ -405,7 +405,7 @@ def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: P
     first = first_limit(exhaustion, settings)
     now = f"Cluster {cluster} has {growth.now:,.0f} nodes"
     if first is None:
-        return f"{now}; no limit is in sight up to {20 * growth.now:,.0f} nodes."
+        return f"{now}; no limit of a trend is in sight up to {20 * growth.now:,.0f} nodes."
     median = first["nodes_median"]
     text = f"{now}; first to run out is {first['resource']} ({first['kind']} limit)"
     text += f" at {first['nodes']:,} nodes with {100 * settings.risk:.3g}% risk"

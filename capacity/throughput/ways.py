@@ -50,9 +50,10 @@ def work(way: Way, nodes: int, *, tunnel: bool) -> Cost:
 def ratio(way: Way, present: Way, nodes: int, *, tunnel: bool) -> Cost:
     """Give the work of a way over that of the present one, on as many nodes. [1].
 
-    Both rest on the same measurements, which are wrong together: bounds are the least and the
-    largest ratio of both lower, both middle and both upper costs. The present way's is 1.
+    The middle is as if all packets came from clients outside. Bounds hold 1, as if none did, since
+    pods' own packets gain nothing; and the least and the largest ratio of both lower, both middle
+    and both upper costs, which rest on the same measurements and are wrong together.
     """
     new, old = work(way, nodes, tunnel=tunnel), work(present, nodes, tunnel=tunnel)
-    all_ = (new.low / old.low, new.middle / old.middle, new.high / old.high)
-    return Cost(all_[1], min(all_), max(all_))
+    told = (new.low / old.low, new.middle / old.middle, new.high / old.high)
+    return Cost(told[1], min(1.0, *told), max(1.0, *told))
