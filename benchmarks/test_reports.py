@@ -33,6 +33,7 @@ def notebooks(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("fork", [True, False], ids=["forked", "fresh"])
 def test_20_light_reports(benchmark: Any, notebooks: list[str], tmp_path: Path, fork: bool) -> None:
+    """With the start of the program: a warm interpreter has to import everything once."""
     count = iter(range(100))
 
     def make() -> None:
@@ -41,3 +42,19 @@ def test_20_light_reports(benchmark: Any, notebooks: list[str], tmp_path: Path, 
             run(Task("c", tmp_path / "out", str(next(count)), pairs), start, workers=2)
 
     benchmark.pedantic(make, rounds=3 if fork else 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_20_more_light_reports(
+    benchmark: Any, notebooks: list[str], tmp_path: Path, workers: int
+) -> None:
+    """What 20 reports add to a program that made some already, as in a fleet."""
+    count = iter(range(100))
+    pairs = tuple((name, PlanSettings()) for name in notebooks)
+    with kernel.kernels(fork=True) as start:
+        benchmark.pedantic(
+            lambda: run(
+                Task("c", tmp_path / "out", str(next(count)), pairs), start, workers=workers
+            ),
+            rounds=5, warmup_rounds=1,
+        )  # fmt: skip
