@@ -29,7 +29,7 @@ from capacity.settings import DEMO, PlanSettings
 @click.option("--pictures", type=click.Choice(["png", "pdf"]), help="Also draw the charts.")
 @click.option("--timeout", help="Longest time of a notebook's cell, e.g. 10m.")
 @click.option("--workers", type=click.IntRange(min=1), default=2 * (os.cpu_count() or 1),
-              help="Notebooks at a time; two a processor where left out: kernels wait much.")  # fmt: skip
+              help="Notebooks at a time; two a processor where left out.")  # fmt: skip
 @click.option("--metrics", type=click.Path(path_type=Path), metavar="FILE.prom",
               help="Also write metrics for node_exporter's textfile collector.")  # fmt: skip
 @click.option("--wait", default="0s", show_default=True,
