@@ -132,7 +132,8 @@ def read(
         First and last time: datetime, RFC 3339, epoch, or a duration before now as ``"-7d"``.
     step
         Resolution [s] or duration such as ``"5m"``: asked of an API, and of files the last sample
-        of each step is kept.
+        of each step is kept. Text is thinned while it is read: samples left out so count as kept in
+        table sources, and whether they are told twice is not looked at.
     cluster
         Name of series without a label cluster; where left out that of the only cluster the
         source names, else ``default``, Cilium's own default.
@@ -162,6 +163,8 @@ def read(
     sources: list[Any] = list(source) if many else [source]  # type: ignore[arg-type]
     if not sources:
         raise SettingsError("source: an empty list; name a file, folder, URL or frame")
+    if width is not None:
+        selection = replace(selection, step=round(width * 1000) or None)
     # Names of clusters in one source tell of what cluster series of another are
     selection = replace(selection, only=only_cluster if len(sources) == 1 else None)
     parts = [part for one in sources for part in _read_one(one, selection, width)]

@@ -25,10 +25,13 @@ from capacity.load.gather import FIRST_MILLISECOND, TOLD_FAULTS, Selection, Sour
 from capacity.load.labels import LABEL_COLUMNS
 from capacity.load.line_blocks import THREADS, Block, ahead, blocks
 from capacity.load.lines import TEXT, Dialect, ExactLines, Lines, Samples, is_sample
+from capacity.load.steps import Told, superseded
 
 FORMAT: Final = TEXT.format
 # Below, loading compiled code takes longer than reading without it. [byte]
 SMALL: Final = 4 << 20
+# Samples of text that are held before a step thins them: few beside a block of text
+THIN_AT: Final = 1 << 17
 # A packed scrape unpacked is about that much larger
 _PACKING: Final = 10
 # A gauge with the Unix time of the newest event of each source: the scrape is no older.
@@ -44,7 +47,7 @@ _NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
 # What a line may be that is no sample: Prometheus prints native histograms so
 _HISTOGRAM: Final = re.compile(r"\} ?\{count:")
 # Marks of a series' text
-_GOOD, _WANTED, _EVENT = 1, 2, 4
+_GOOD, _WANTED, _EVENT, _BEGAN = 1, 2, 4, 8
 _SAMPLE: Final = {
     "source": pl.UInt32, "series": pl.UInt32, "time": pl.Int64, "value": pl.Float64
 }  # fmt: skip
@@ -126,15 +129,16 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
 
     Notes
     -----
-    Memory: about 10 times BLOCK a core; 24 byte a wanted sample, and 20 more while they are put in
-    order; each distinct series once as text and once as labels. The size of the files does not
-    matter.
+    Memory: about 15 times BLOCK a core; 24 byte a wanted sample, and 20 more while they are put in
+    order, or a few times what a step keeps; each distinct series once as text and once as labels.
+    The size of the files does not matter.
     """
     sources = [Source(str(path), dialect.format) for path in paths]
     scrapes = [_Scrape() for _ in paths]
     needs_events = any(_time_in(path.name) is None for path in paths)
     known = _Known()
     parts: list[_Part] = []
+    held, limit = 0, THIN_AT
     with ThreadPoolExecutor(THREADS) as pool:
         for block, data, samples, labels in _told(paths, sources, dialect, selection, pool):
             if labels is not None:
@@ -150,7 +154,31 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
                 scrapes[piece.source].end = piece.data[-16:]
             part = _Part(owners, samples.texts, samples.values, samples.stamps)
             parts.append(_kept(part, marks & _WANTED != 0))
+            held += len(parts[-1].values)
+            if selection.step is not None and held > limit:
+                parts[:] = [_thinned(parts, known.marks, sources, selection, dialect)]
+                held = len(parts[0].values)
+                limit = max(THIN_AT, 2 * held)
     return _assembled(parts, known, paths, sources, scrapes, selection, dialect)
+
+
+def _thinned(
+    parts: Sequence[_Part],
+    marks: _Marks,
+    sources: Sequence[Source],
+    selection: Selection,
+    dialect: Dialect,
+) -> _Part:
+    """Leave out samples that a wanted step does not need, and count them."""
+    columns = ([getattr(part, name) for part in parts] for name in _Part.__slots__)
+    part = _Part(*map(np.concatenate, columns))
+    told = Told(part.sources, part.texts, part.values, part.stamps)
+    is_out = superseded(told, selection, is_in_ms=dialect.is_in_ms)
+    # Those are told apart, and counted, when all names are known
+    is_out &= marks[part.texts] & _BEGAN == 0
+    for source, many in zip(*np.unique(part.sources[is_out], return_counts=True), strict=True):
+        sources[source].thinned += int(many)
+    return _kept(part, ~is_out)
 
 
 def _lines(paths: Sequence[Path], dialect: Dialect) -> Lines:
@@ -208,8 +236,9 @@ def _told(
 def _marked(labels: pl.DataFrame, selection: Selection) -> _Marks:
     """Tell what each series is."""
     metric = pl.col("metric")
-    flags = (metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME))
-    marks = zip(flags, (_GOOD, _WANTED, _EVENT), strict=True)
+    began = metric.str.ends_with("_created").fill_null(value=False)
+    flags = metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME), began
+    marks = zip(flags, (_GOOD, _WANTED, _EVENT, _BEGAN), strict=True)
     told = labels.select(
         pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
     )

@@ -46,7 +46,8 @@ class Selection:
 
     `metrics` are names or regular expressions, None for all; `start` and `end` are milliseconds,
     both inclusive; `cluster` names series that carry no label cluster. Where `only` is given,
-    readers may leave out the series of other clusters.
+    readers may leave out the series of other clusters; where `step` [ms] is, samples that a later
+    one of the same series and step follows, if they count them.
     """
 
     metrics: tuple[str, ...] | None = None
@@ -54,6 +55,7 @@ class Selection:
     end: int | None = None
     cluster: str = CLUSTER
     only: str | None = None
+    step: int | None = None
 
     @property
     def pattern(self) -> str:
@@ -80,13 +82,17 @@ class Selection:
 
 @dataclass(slots=True)
 class Source:
-    """One input while it is read: records refused, why (the first few), and what else to tell."""
+    """One input while it is read: records refused, why (the first few), and what else to tell.
+
+    `thinned` counts good ones that a wanted step leaves out.
+    """
 
     name: str
     format: str
     refused: int = 0
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    thinned: int = 0
 
     def refuse(self, fault: str, count: int = 1) -> None:
         """Say why records are not used, and count them; 0 where none could be made out."""
@@ -375,8 +381,8 @@ def _row(
     return {
         "source": without_secrets(source.name),
         "format": source.format,
-        "read": seen + source.refused,
-        "kept": numbers - other - elsewhere,
+        "read": seen + source.refused + source.thinned,
+        "kept": numbers + source.thinned - other - elsewhere,
         "refused": source.refused + seen - numbers + other + elsewhere,
         "reason": "; ".join(reasons + source.notes) or None,
     }

@@ -18,7 +18,7 @@ from capacity.load.files import pieces
 from capacity.load.gather import Source
 
 # Text that is read at once: enough that what a call costs does not count. [byte]
-BLOCK: Final = 4 << 20
+BLOCK: Final = 1 << 20
 THREADS: Final = min(4, os.cpu_count() or 1)
 _NEWLINE: Final = 10
 
