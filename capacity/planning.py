@@ -47,7 +47,7 @@ from capacity.upgrade import sentences, upgrade
 Verdict = Literal["fits", "short", "unknown"]
 Progress = Callable[[str, float], None]
 
-# Frames of a Plan, in reading order; each is a table of tables.py (`curves` is a forecast too)
+# Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "explanation", "outlook", "scenario", "maps",
     "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves", "policy_growth",
@@ -57,7 +57,7 @@ FRAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What breaks first, when, and what to set; every frame is a table of tables.py."""
+    """What breaks first, when, and what to set; every frame is a table of `tables`."""
 
     settings: PlanSettings
     cluster: str

@@ -1,0 +1,152 @@
+"""Every table that crosses a border between rooms: columns, types, units, in one room.
+
+A frame is checked once, where it is born. Unknown is null, never 0, −1 or NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from capacity.tables.counted import (
+    COVERAGE,
+    DOUBTS,
+    LB_TIER,
+    MESH,
+    POLICY_GROWTH,
+    POLICY_NODES,
+    RIGHTSIZING,
+    SERVICE_GROWTH,
+    SHAPE_FRONTIER,
+    SHAPE_LAWS,
+    SHAPE_USE,
+)
+from capacity.tables.loaded import (
+    BACKENDS,
+    BPF_MAPS,
+    CIDR_GROUPS,
+    DNS,
+    ENDPOINTS,
+    IDENTITIES,
+    MAP_ENTRIES,
+    NAMESPACES,
+    NODES,
+    OBJECTS,
+    OPTIONS,
+    POLICIES,
+    PREFIXES,
+    SAMPLES,
+    SERIES,
+    SERVICES,
+    SOURCES,
+    WORKLOADS,
+)
+from capacity.tables.modeled import (
+    DRIVERS,
+    EXPLANATION,
+    FITS,
+    FORECAST,
+    GROWTH,
+    GROWTH_LAWS,
+    HISTORY,
+    LIMITS,
+    MAPS,
+    OBSERVATIONS,
+    OUTLOOK,
+    SCENARIO,
+    SCORES,
+    STEPS,
+    TRIALS,
+)
+from capacity.tables.planned import CHANGES, DRIFT, EXHAUSTION, RECOMMENDATION, UPGRADE
+from capacity.tables.table import TIME, Column, Table, check
+
+TABLES: Final = (
+    SERIES, SAMPLES, SOURCES, NODES, ENDPOINTS, SERVICES, BACKENDS, NAMESPACES, IDENTITIES,
+    POLICIES, CIDR_GROUPS, DNS, PREFIXES, OBJECTS, WORKLOADS, OPTIONS, BPF_MAPS,
+    MAP_ENTRIES,
+    OBSERVATIONS, STEPS, DRIVERS, MAPS, LIMITS, FITS, SCENARIO, HISTORY, GROWTH, GROWTH_LAWS,
+    FORECAST, EXPLANATION, OUTLOOK, TRIALS, SCORES,
+    EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, POLICY_GROWTH,
+    SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
+    SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
+)  # fmt: skip
+
+
+def data_dictionary() -> pl.DataFrame:
+    """List every column of every declared table: table, column, type, unit, nullable, meaning."""
+    return pl.DataFrame(
+        [
+            {
+                "table": table.name,
+                "row": table.row,
+                "column": c.name,
+                "type": str(c.dtype),
+                "unit": c.unit,
+                "nullable": c.nullable,
+                "meaning": c.meaning,
+            }
+            for table in TABLES
+            for c in table.columns
+        ]
+    )
+
+
+__all__ = [
+    "BACKENDS",
+    "BPF_MAPS",
+    "CHANGES",
+    "CIDR_GROUPS",
+    "COVERAGE",
+    "Column",
+    "DNS",
+    "DOUBTS",
+    "DRIFT",
+    "DRIVERS",
+    "ENDPOINTS",
+    "EXHAUSTION",
+    "EXPLANATION",
+    "FITS",
+    "FORECAST",
+    "GROWTH",
+    "GROWTH_LAWS",
+    "HISTORY",
+    "IDENTITIES",
+    "LB_TIER",
+    "LIMITS",
+    "MAPS",
+    "MAP_ENTRIES",
+    "MESH",
+    "NAMESPACES",
+    "NODES",
+    "OBJECTS",
+    "OBSERVATIONS",
+    "OPTIONS",
+    "OUTLOOK",
+    "POLICIES",
+    "POLICY_GROWTH",
+    "POLICY_NODES",
+    "PREFIXES",
+    "RECOMMENDATION",
+    "RIGHTSIZING",
+    "SAMPLES",
+    "SCENARIO",
+    "SCORES",
+    "SERIES",
+    "SERVICES",
+    "SERVICE_GROWTH",
+    "SHAPE_FRONTIER",
+    "SHAPE_LAWS",
+    "SHAPE_USE",
+    "SOURCES",
+    "STEPS",
+    "TABLES",
+    "TIME",
+    "TRIALS",
+    "Table",
+    "UPGRADE",
+    "WORKLOADS",
+    "check",
+    "data_dictionary",
+]
