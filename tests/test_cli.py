@@ -7,9 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import polars as pl
@@ -17,31 +14,7 @@ import pytest
 import yaml
 
 from capacity import shipped
-from capacity.cli import main
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: str, cwd: Path, **environment: str) -> Done:
-    """Call the program in this process, as its entry point does: imports are paid for once."""
-    out, err = StringIO(), StringIO()
-    code: object = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.chdir(cwd)
-        patch.setattr(sys, "argv", ["capacity", *arguments])
-        for name, value in {"COLUMNS": "160", **environment}.items():
-            patch.setenv(name, value)
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-    assert isinstance(code, int)
-    return Done(code, out.getvalue(), err.getvalue())
+from tests.command import Done, run
 
 
 def one_line(result: Done) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_policy_check import run
+from tests.command import run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from capacity.report.notebook import NOTEBOOKS
 from capacity.simulate import simulate, write
 from capacity.simulation_settings import SimulationSettings
-from tests.test_cli import run
+from tests.command import run
 
 pytestmark = pytest.mark.notebook
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import re
-import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 from xml.etree import ElementTree
 
 import polars as pl
@@ -21,33 +16,14 @@ import yaml
 import capacity
 from capacity import charts, overview
 from capacity.cilium.policy import count
-from capacity.cli import main
 from capacity.errors import SettingsError
 from capacity.inventory import Inventory, merge
 from capacity.load import read_inventory
 from capacity.policy_check import gate
 from capacity.settings import PlanSettings
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
+from tests.command import run
 
 DOCS = Path(__file__).parents[1] / "docs" / "ci-gate.md"
-
-
-def run(*arguments: str | Path, cwd: Path) -> Done:
-    """Run the command line as `python -m capacity` does, without a new interpreter each time."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    argv = patch.object(sys, "argv", ["capacity", *map(str, arguments)])
-    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), argv:
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 def pod(name: str, app: str) -> dict[str, object]:

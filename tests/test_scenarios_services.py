@@ -15,7 +15,7 @@ from capacity.cilium.l2 import lease_load
 from capacity.cilium.maglev import advice
 from capacity.cilium.services import lb_entries, lb_map_max, service_ids
 from capacity.cilium.services.shapes import shape
-from tests.test_policy_check import run
+from tests.command import run
 
 VERSION = "1.17"
 

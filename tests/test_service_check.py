@@ -14,7 +14,7 @@ from capacity.cilium.services.shapes import shape
 from capacity.inventory import Inventory
 from capacity.load import read_inventory
 from capacity.service_check import service_gate
-from tests.test_policy_check import run
+from tests.command import run
 
 VERSION = "1.17"
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from capacity.errors import ExportError
 from capacity.load import archives, read, read_inventory
 from capacity.load.archives import Member, members
-from tests.test_cli import run
+from tests.command import run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "dbg"
 STAMP = "20261124-002225"
