@@ -14,7 +14,7 @@ from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
 from capacity.observe.names import copies, named
-from capacity.observe.presence import reporting
+from capacity.observe.reduced import present, reduced, times_of
 from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
 
 # A step grid never has more steps than this: charts and fits gain nothing from more.
@@ -23,8 +23,6 @@ _NICE_STEPS: Final = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200
                       43200, 86400, 172800, 604800)  # fmt: skip
 # An agent reports what it holds; the cluster total needs most agents to report.
 ENOUGH_AGENTS: Final = 0.5
-# A counter that keeps this share of its value was not reset
-_SWITCHED: Final = 0.9
 # Share of a policy map above which the agent exports its pressure (facts/maps.csv)
 POLICY_THRESHOLD: Final = 0.1
 
@@ -83,32 +81,23 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     targets = wanted.group_by(_TARGET).agg(series=pl.col("metric").min())
     targets = targets.sort(_TARGET, nulls_last=True).with_row_index("target")
     keyed = wanted.join(targets, on=_TARGET, nulls_equal=True)
-    rows = metrics.samples.join(keyed.select("series", "target", "kind", "scale"), on="series")
-    rows = pl.concat([_gauges(rows), _rates(rows)])
-    width = step or grid_step(rows["time"].unique())
-    present = _present(rows, targets, width)
-    rows = rows.with_columns(pl.col("time").dt.truncate(f"{round(width * 1000)}ms"))
-    rows = _one_copy(rows, copies(wanted.select(metrics.series.columns)))
-    rows = rows.group_by("time", "target").agg(pl.col("value").max())
+    keyed = keyed.select("series", "target", "kind", "scale")
+    width = step or grid_step(times_of(metrics.samples, keyed))
+    seen = present(metrics.samples, keyed, targets, width)
+    copied = copies(wanted.select(metrics.series.columns))
+    rows = reduced(metrics.samples, keyed, copied, width)
     for derive in (_entries, _memory, _service_ids, _identities):
         rows, targets = derive(rows, targets)
-    new = _renumbered(present.select("cluster").unique().sort("cluster"), targets).with_columns(
+    new = _renumbered(seen.select("cluster").unique().sort("cluster"), targets).with_columns(
         component=pl.lit("driver"), quantity=pl.lit("nodes_reporting"), series=pl.lit(_AGENTS),
         node=pl.lit(None, pl.String), subject=pl.lit(None, pl.String),
     )  # fmt: skip
-    counted = present.join(new, on="cluster").with_columns(value=pl.col("nodes").cast(pl.Float64))
+    counted = seen.join(new, on="cluster").with_columns(value=pl.col("nodes").cast(pl.Float64))
     return _derived(rows, targets, counted, new)
 
 
 # Every agent exports it, with or without endpoints: whose series are there, reports
 _AGENTS: Final = "cilium_endpoint"
-
-
-def _present(rows: pl.DataFrame, targets: pl.DataFrame, width: float) -> pl.DataFrame:
-    """Count nodes whose agents report at each step, from the times of samples."""
-    agents = targets.filter(pl.col("quantity") == "endpoints", pl.col("node").is_not_null())
-    seen = rows.select("time", "target").join(agents, on="target").select("time", "cluster", "node")
-    return reporting(seen, width)
 
 
 def _by_step(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
@@ -177,54 +166,6 @@ def _subject() -> pl.Expr:
     name = pl.when(policy).then(pl.lit("cilium_policy_*")).otherwise("map_name")
     by_label = pl.when(pl.col("label") == "map_name").then(name).otherwise(group)
     return pl.when(pl.col("label").is_not_null()).then(by_label)
-
-
-def _one_copy(rows: pl.DataFrame, copied: pl.DataFrame) -> pl.DataFrame:
-    """Keep one replica's rows of a step: the one with most samples, others where it has none.
-
-    The peak over replicas would lie above what either saw: rates of shifted scrapes differ.
-    """
-    if copied.is_empty():
-        return rows
-    many = rows.group_by("series").agg(many=pl.len())
-    told = copied.join(many, on="series").sort(
-        "copy", "many", "series", descending=[False, True, False]
-    )
-    ranked = told.with_columns(rank=pl.int_range(pl.len()).over("copy"))
-    marked = rows.join(ranked.select("series", "copy", "rank"), on="series", how="left")
-    best = pl.col("rank") == pl.col("rank").min().over("time", "target", "copy")
-    return marked.filter(pl.col("copy").is_null() | best).select(rows.columns)
-
-
-def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("kind") == "gauge", pl.col("value").is_finite()).select(
-        "time", "target", "series", value=pl.col("value") * pl.col("scale")
-    )
-
-
-def _rates(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give counter rates; after a reset the counter's value is the increase (Prometheus rate()).
-
-    A counter that falls by a tenth at most was not reset: a server that joins replicas went over
-    to one that scrapes earlier. What grew meanwhile is not known: no rate.
-    """
-    same = pl.col("series") == pl.col("series").shift()
-    before = pl.when(same).then(pl.col("value").shift())
-    seconds = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds() / 1000)
-    switched = (pl.col("value") < before) & (pl.col("value") >= _SWITCHED * before)
-    increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
-    return (
-        rows.filter(pl.col("kind") == "counter")
-        .sort("series", "time")
-        .with_columns(
-            value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),
-            gap=seconds / seconds.median().over("series"),
-            first=before.is_null() | switched,
-        )
-        # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
-        .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
-        .select("time", "target", "series", "value")
-    )
 
 
 def _derived(
