@@ -48,6 +48,7 @@ def conntrack(
     """
     from capacity import printing
     from capacity.cilium.conntrack import entries
+    from capacity.cilium.conntrack.traffic import TRACKED
     from capacity.cilium.map_sizes import dynamic_sizes
     from capacity.units import parse_bytes
 
@@ -57,7 +58,7 @@ def conntrack(
         sizes = dynamic_sizes(parse_bytes(memory), ratio, version=version, explicit=sizes)
     told = [_traffic(text) for text in traffic]
     table = entries(told, version=version, sizes=sizes, options=options, family=int(family))
-    printing.show(table, output)  # type: ignore[arg-type]
+    printing.show(table, output, of=TRACKED)  # type: ignore[arg-type]
     if (table["evicted"] > 0).any():
         sys.exit(SHORT)
 
@@ -114,11 +115,11 @@ def maglev(backends: int, frontends: int, families: int, cilium: str | None, out
       capacity services maglev --backends 800 --frontends 1000 --cilium 1.17 -o json
     """
     from capacity import printing
-    from capacity.cilium.maglev import advice
+    from capacity.cilium.maglev import MAGLEV, advice
 
     told = advice(backends, version=version_of(cilium), frontends=frontends, families=families)
     click.echo(told.sentence, err=True)
-    printing.show(told.table, output)  # type: ignore[arg-type]
+    printing.show(told.table, output, of=MAGLEV)  # type: ignore[arg-type]
     if told.warning:
         sys.exit(SHORT)
 

@@ -117,7 +117,7 @@ def measure_lb(cpu: tuple[int, ...], out: Path | None, output: str, **options: A
             {"machine": made.machine, "scaling": made.scaling, "timings": made.timings.to_dicts()}
         )
     else:
-        printing.show(made.timings, output, columns=_TIMINGS)  # type: ignore[arg-type]
+        printing.show(made.timings, output, columns=_TIMINGS, of=calibration.TIMINGS)  # type: ignore[arg-type]
     told = ", ".join(f"{name} {value}" for name, value in made.machine.items())
     click.echo(f"machine: {told}\nscaling over cores: {made.scaling}", err=True)
     if out is not None:
@@ -208,7 +208,7 @@ def size(
     counts = sorted(set(nodes) or tier.around(needed or least, least))
     table = tier.tier(settings, counts, held)
     shown = [c for c in table.columns if c not in ("carrying", "hop_share")]
-    printing.show(table, output, columns=shown)  # type: ignore[arg-type]
+    printing.show(table, output, columns=shown, of=tier.TIER)  # type: ignore[arg-type]
     if needed is not None:
         click.echo(f"{needed} nodes carry {settings.mpps:g} million packets/s, of which "
                    f"{settings.spare + settings.upgrading} may be away", err=True)  # fmt: skip
@@ -249,7 +249,7 @@ def live_command(source: str, cluster: str | None, cpu: float, output: str) -> N
     wanted = list(COUNTERS.values())
     table = live(one_cluster(read(source, metrics=wanted), cluster), budget=cpu)
     shown = [c for c in LIVE.schema if c not in ("packets_most", "frame")]
-    printing.show(table, output, columns=shown)  # type: ignore[arg-type]
+    printing.show(table, output, columns=shown, of=LIVE)  # type: ignore[arg-type]
 
 
 def _write_page(text: str, path: Path) -> None:

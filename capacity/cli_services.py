@@ -65,6 +65,7 @@ def entries(
     """
     from capacity import printing
     from capacity.cilium.services import count, entries_of, heaviest_of, ids_of
+    from capacity.cilium.services.tables import LB_ENTRIES, SERVICE_ENTRIES
 
     inventory = inventory_of((*sources, *values))
     options = _options(node, node_addresses)
@@ -76,9 +77,9 @@ def entries(
         told = {"maps": maps.to_dicts(), "service_ids": ids.as_dict(), "heaviest": most.to_dicts()}
         printing.print_json(told)
     else:
-        printing.show(maps, output)  # type: ignore[arg-type]
+        printing.show(maps, output, of=LB_ENTRIES)  # type: ignore[arg-type]
         if output == "table" and heaviest:
-            printing.show(most, "table", title="Heaviest services")
+            printing.show(most, "table", of=SERVICE_ENTRIES, title="Heaviest services")
     if ids.used > ids.limit or _is_short(maps):
         sys.exit(SHORT)
 
@@ -107,6 +108,7 @@ def explain(
     """
     from capacity import printing
     from capacity.cilium.services import frontends_of
+    from capacity.cilium.services.tables import FRONTENDS
     from capacity.errors import SettingsError
 
     inventory, options = inventory_of(sources), _options(node, node_addresses)
@@ -118,7 +120,7 @@ def explain(
             f"{service}: no frontends of such a service (headless, ExternalName, or unknown); "
             f"services are {known}, …"
         )
-    printing.show(made, output)  # type: ignore[arg-type]
+    printing.show(made, output, of=FRONTENDS)  # type: ignore[arg-type]
 
 
 @services.command("shape")
@@ -152,6 +154,7 @@ def shape_command(
     from capacity import printing
     from capacity.cilium.services import count, entries_of, ids_of
     from capacity.cilium.services.shapes import shape
+    from capacity.cilium.services.tables import LB_ENTRIES
 
     inventory = shape(services=many, type=shaped.pop("kind"), **shaped)
     options: dict[str, Any] = _options(None, node_addresses)
@@ -162,7 +165,7 @@ def shape_command(
     if output == "json":
         printing.print_json({"maps": maps.to_dicts(), "service_ids": ids.as_dict()})
     else:
-        printing.show(maps, output)  # type: ignore[arg-type]
+        printing.show(maps, output, of=LB_ENTRIES)  # type: ignore[arg-type]
     if ids.used > ids.limit or _is_short(maps):
         sys.exit(SHORT)
 

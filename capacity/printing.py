@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from capacity.tables import Table
+
 Output = Literal["table", "json", "csv"]
 _UNKNOWN: Final = "–"
 _PIPE_WIDTH: Final = 200
@@ -23,17 +25,21 @@ def show(
     output: Output,
     *,
     columns: Sequence[str] | None = None,
+    of: Table | None = None,
     title: str | None = None,
     console: Console | None = None,
 ) -> None:
-    """Print a frame to standard output; `columns` thins out the terminal table only."""
+    """Print a frame to standard output; `columns` thins out the terminal table only.
+
+    Where `of` declares the frame, heads of the terminal table tell units.
+    """
     out = console or _console()
     if output == "json":
         print_json(frame.to_dicts(), out)
     elif output == "csv":
         out.file.write(frame.write_csv())
     else:
-        _table(frame.select(columns) if columns else frame, title, out)
+        _table(frame.select(columns) if columns else frame, of, title, out)
 
 
 def _console() -> Console:
@@ -51,17 +57,23 @@ def _isoformat(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _table(frame: pl.DataFrame, title: str | None, console: Console) -> None:
+def _table(frame: pl.DataFrame, of: Table | None, title: str | None, console: Console) -> None:
+    units = {column.name: column.unit for column in of.columns} if of else {}
     # Text, not markup: label values come from outside and may hold brackets
     table = RichTable(title=title, title_justify="left", header_style="bold", pad_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(
-            name.replace("_", " "), justify="right" if dtype.is_numeric() else "left",
+            _head(name, units.get(name, "")), justify="right" if dtype.is_numeric() else "left",
             overflow="fold",
         )  # fmt: skip
     for row in frame.iter_rows():
         table.add_row(*(Text(cell(value)) for value in row))
     console.print(table)
+
+
+def _head(name: str, unit: str) -> Text:
+    """Write a head, the unit on a line below; a plain number has none."""
+    return Text(name.replace("_", " ") + ("" if unit in ("", "1") else f"\n{unit}"))
 
 
 def cell(value: Any) -> str:
