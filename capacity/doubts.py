@@ -14,6 +14,7 @@ from capacity.cilium.conntrack import diagnose
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
+from capacity.observe.charges import ASSUMED
 from capacity.observe.leaks import Leak
 from capacity.tables import DOUBTS, check
 from capacity.units import format_bytes
@@ -52,6 +53,7 @@ def doubts(
     cluster = str(driven["cluster"][0])
     rows = [
         *(_leak(leak) for leak in leaks),
+        *_charges(steps),
         *_maps(steps, inventory, version),
         *_objects(driven, inventory),
         *_not_finite(metrics),
@@ -108,6 +110,41 @@ def _leak(leak: Leak) -> dict[str, Any]:
             "is left out of the fit. Compare with the known leaks of your version"
         ),
     }
+
+
+def _charges(steps: pl.DataFrame) -> list[dict[str, Any]]:
+    """Say which working sets miss the maps that the kernel charged to an earlier pod."""
+    told = steps.filter(component="agent", quantity="map_charge")
+    newest = told.filter(pl.col("time") == pl.col("time").max())
+    rows = []
+    for by, nodes, share in newest.select("subject", "nodes", "mean").sort("subject").iter_rows():
+        later = round(nodes * (1 - share))
+        added = _newest(steps, "memory_maps_seen") or _newest(steps, "memory_bpf_maps")
+        if later == 0 or added is None:
+            continue
+        size = format_bytes(round(added))
+        start = "are taken to have started" if by == ASSUMED else "started"
+        rows.append(
+            {
+                "kind": "maps charged to an earlier pod", "subject": "agent",
+                "metric": _newest(steps, "memory_working_set"), "other": added, "unit": "byte",
+                "used": "added to the working sets of later pods",
+                "detail": (
+                    f"{later:,} of {nodes:,} agents {start} after another "
+                    f"one had made the maps ({by}): their working sets miss up to {size} of "
+                    "kernel memory that they are charged for after the next boot of their node; "
+                    "the plan adds it"
+                    + ("; node_boot_time_seconds of node_exporter would tell" if by == ASSUMED
+                       else "")
+                ),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _newest(steps: pl.DataFrame, quantity: str) -> float | None:
+    rows = steps.filter(component="agent", quantity=quantity).sort("time")
+    return float(rows["largest"][-1]) if len(rows) else None
 
 
 def _maps(steps: pl.DataFrame, inventory: Inventory, version: str) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ def scenario_draws(
     counts: Array,
     settings: PlanSettings,
     more: Mapping[str, Array] | None = None,
+    slopes: Mapping[str, float] | None = None,
 ) -> _Scenario:
     """Draw the drivers at node counts from their relation to the node count in the history.
 
@@ -55,8 +56,11 @@ def scenario_draws(
         Node counts, shape (m,), or one set for each draw, shape (DRAWS, m).
     more
         By driver, what comes on top of that at each of them, shape (DRAWS, m).
+    slopes
+        Bytes of maps that one more of a driver makes (kernel_memory.py), for column map_bytes.
     """
-    columns, basis = [], []
+    columns: list[Array] = []
+    basis = []
     nodes = rows["nodes"].to_numpy()
     picked = block_rows(len(rows), DRAWS, np.random.default_rng(settings.seed))
     varied, shape = has_varied(nodes), (DRAWS, counts.shape[-1])
@@ -69,6 +73,9 @@ def scenario_draws(
             drawn, how = np.broadcast_to(counts, shape), "asked"
         elif name == PER_NODE:
             drawn, how = np.full(shape, now), "constant density"
+        elif name == MAP_BYTES:
+            told = dict(zip(names, columns, strict=False))
+            drawn, how = _map_bytes(rows, told, slopes or {}, shape), "kernel's accounting"
         elif varied:
             drawn, how = _line_draws(nodes, values, picked, counts), "line in nodes, fitted"
         else:
@@ -79,6 +86,22 @@ def scenario_draws(
         columns.append(drawn)
         basis.append(how)
     return _Scenario(np.stack(columns, axis=2), tuple(basis))
+
+
+# Bytes of the maps of a node: a driver of memory that follows from the other drivers
+MAP_BYTES: Final = "map_bytes"
+
+
+def _map_bytes(
+    rows: pl.DataFrame, told: dict[str, Array], slopes: Mapping[str, float], shape: tuple[int, int]
+) -> Array:
+    """Give the newest bytes of maps and what the drivers before it in the scenario add."""
+    # The median of three: agents report more for a moment while a map is made anew
+    total = np.full(shape, float(np.median(rows[MAP_BYTES].to_numpy()[-3:])))
+    for name, slope in slopes.items():
+        if name in told:
+            total += slope * (told[name] - float(rows[name][-1]))
+    return np.asarray(np.maximum(total, 0.0))
 
 
 def _line_draws(nodes: Array, values: Array, picked: Any, counts: Array) -> Array:
@@ -167,6 +190,7 @@ def fit_quantity(
     drivers: pl.DataFrame,
     growth: Growth,
     settings: PlanSettings,
+    slopes: Mapping[str, float] | None = None,
 ) -> Fitted:
     """Fit one quantity of the limits table to its drivers and draw it at many node counts.
 
@@ -178,6 +202,8 @@ def fit_quantity(
         Columns time, value, worst_node: the peak over nodes at each step.
     drivers
         Table drivers of the cluster.
+    slopes
+        As of `scenario_draws`, where `observed` has column map_bytes.
 
     Raises
     ------
@@ -192,9 +218,9 @@ def fit_quantity(
     model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=believed)
     model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
     counts = _looked_at(growth, settings)
-    scenario = scenario_draws(rows, names, counts, settings)
+    scenario = scenario_draws(rows, names, counts, settings, slopes=slopes)
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
-    seconds, dated = _dated(model, rows, names, growth, settings)
+    seconds, dated = _dated(model, rows, names, growth, settings, slopes)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
@@ -223,6 +249,7 @@ def _dated(
     names: list[str],
     growth: Growth,
     settings: PlanSettings,
+    slopes: Mapping[str, float] | None,
 ) -> tuple[Array, Array | None]:
     """Draw a quantity at times ahead: on drawn node counts, with drivers that grow beside them."""
     if growth.paths is None:
@@ -234,7 +261,7 @@ def _dated(
     picked = np.unique(np.concatenate([evenly, told]).astype(int))
     paths = growth.paths[:, picked]
     more = {name: drawn[:, picked] for name, drawn in growth.more.items()}
-    drivers = scenario_draws(rows, names, paths, settings, more).draws
+    drivers = scenario_draws(rows, names, paths, settings, more, slopes).draws
     reach = paths / growth.largest
     drawn = np.maximum(model.sample(drivers, reach=reach, over_time=True), 0.0)
     return (picked + 1) * growth.step, drawn
@@ -260,6 +287,8 @@ def _terms(
     within = observed.join(drivers, on="time")
     out: dict[str, float | None] = {}
     for name, cost in rows.select("driver", "per_unit").iter_rows():
+        if name not in within.columns:
+            continue
         values = within[name].drop_nulls()
         enough = len(values) >= 0.8 * len(within) and (values.n_unique() > 1 or name in known)
         if enough:

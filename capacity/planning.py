@@ -27,6 +27,7 @@ from capacity.forecast_tables import (
 )
 from capacity.growth import Growth, grow, growth_table, laws_table
 from capacity.inventory import Inventory
+from capacity.kernel_memory import KernelMemory, kernel_memory
 from capacity.lb_advice import with_tier
 from capacity.lb_outlook import tier_outlook
 from capacity.limits import limits, node_memory
@@ -201,13 +202,16 @@ class Observed:
     leaks: list[Leak]
     doubts: pl.DataFrame
     limits: pl.DataFrame
+    kernel: KernelMemory
 
     def history(self, limit: dict[str, Any]) -> pl.DataFrame:
         """Give what a limited quantity was over time, without suspected leaks."""
         rows = worst_by_time(self.steps, limit)
-        if limit["quantity"] == "memory":
-            return without(rows, limit["component"], self.leaks)
-        return rows
+        if limit["quantity"] != "memory":
+            return rows
+        if limit["component"] == "agent":
+            rows = self.kernel.history(rows, self.steps)
+        return without(rows, limit["component"], self.leaks)
 
 
 def observed(settings: PlanSettings, say: Progress) -> Observed:
@@ -228,9 +232,10 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     distrusted = doubts(metrics, steps, driven, inventory, leaking, version)
     steps = corrected(steps, distrusted)
     bounds = limits(steps, inventory, settings, version)
+    kernel = kernel_memory(steps, driven, inventory, settings, version)
     return Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds,
+        bounds, kernel,
     )  # fmt: skip
 
 
@@ -353,7 +358,9 @@ def _fit_all(
         say(f"fitting {name}", 0.4 + 0.5 * i / len(seen.limits))
         try:
             rows = seen.history(limit)
-            fitted.append(fit_quantity(limit, rows, seen.drivers, growth, settings))
+            fitted.append(
+                fit_quantity(limit, rows, seen.drivers, growth, settings, seen.kernel.slopes)
+            )
         except ModelError as error:
             gaps.append(f"{name} is not planned: {error}")
     return fitted, gaps

@@ -304,7 +304,8 @@ def test_an_explanation_adds_up_to_the_forecast_and_tells_where_costs_come_from(
             assert told["q05"] - slack <= parts["mean"].sum() <= told["q95"] + slack, key
             assert parts["share"].sum() == pytest.approx(1)
     memory = demo.explanation.filter(component="agent", quantity="memory")
-    assert set(memory["basis"]) == {"observed", "prior"}
+    assert set(memory["basis"]) == {"code", "observed", "prior"}
+    assert memory.filter(part="map_bytes")["basis"].item() == "code"
     ipcache = demo.explanation.filter(subject="ipcache").rows_by_key("part", named=True)
     assert ipcache["endpoints"][0]["basis"] == "code"
     assert ipcache["endpoints"][0]["share"] > 0.8

@@ -13,6 +13,8 @@ import polars as pl
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.inventory import Inventory
+from capacity.observe.charges import agent_memory
+from capacity.observe.derived import derived, renumbered
 from capacity.observe.names import copies, named
 from capacity.observe.reduced import present, reduced, times_of
 from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
@@ -88,12 +90,12 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     rows = reduced(metrics.samples, keyed, copied, width)
     for derive in (_entries, _memory, _service_ids, _identities):
         rows, targets = derive(rows, targets)
-    new = _renumbered(seen.select("cluster").unique().sort("cluster"), targets).with_columns(
+    new = renumbered(seen.select("cluster").unique().sort("cluster"), targets).with_columns(
         component=pl.lit("driver"), quantity=pl.lit("nodes_reporting"), series=pl.lit(_AGENTS),
         node=pl.lit(None, pl.String), subject=pl.lit(None, pl.String),
     )  # fmt: skip
     counted = seen.join(new, on="cluster").with_columns(value=pl.col("nodes").cast(pl.Float64))
-    return _derived(rows, targets, counted, new)
+    return derived(rows, targets, counted, new)
 
 
 # Every agent exports it, with or without endpoints: whose series are there, reports
@@ -168,20 +170,6 @@ def _subject() -> pl.Expr:
     return pl.when(pl.col("label").is_not_null()).then(by_label)
 
 
-def _derived(
-    rows: pl.DataFrame, targets: pl.DataFrame, new_rows: pl.DataFrame, new: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Add derived rows and targets; `new` has the columns of targets, its numbers unused so far."""
-    return (
-        pl.concat([rows, new_rows.select(rows.columns)]),
-        pl.concat([targets, new.select(targets.columns)]),
-    )
-
-
-def _renumbered(new: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
-    return new.with_row_index("target", offset=len(targets))
-
-
 def _entries(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Derive map_entries = pressure × max_entries of that time, where the agent tells both."""
     known = targets.filter(pl.col("quantity").is_in(["map_pressure", "map_max_entries"]))
@@ -191,7 +179,7 @@ def _entries(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, p
     pairs = pairs.with_row_index("pair")
     pressure = known.filter(pl.col("quantity") == "map_pressure").rename({"target": "from"})
     new = pressure.join(pairs, on=["cluster", "subject"]).sort("from")
-    new = _renumbered(new.with_columns(quantity=pl.lit("map_entries")), targets)
+    new = renumbered(new.with_columns(quantity=pl.lit("map_entries")), targets)
     steps = told.filter(pl.col("quantity") == "map_pressure").select("time", "cluster", "subject")
     # A size may be exported less often than a pressure: the nearest one in time counts
     near = steps.sort("time").join_asof(
@@ -208,19 +196,21 @@ def _entries(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, p
         .join(at, on=["time", "pair"])
         .with_columns(value=(pl.col("value") * pl.col("max_entries")).round())
     )
-    return _derived(rows, targets, entries, new)
+    return derived(rows, targets, entries, new)
 
 
 def _memory(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Derive `memory`, what the pod's memory limit is held against.
 
-    The working set of the container where it is in the export. Else RSS, for the agent plus the
-    kernel memory of BPF maps, which the kernel charges to the agent pod that made them: the first
-    after boot (docs/explanation.md).
+    Working set of the container where it is in the export: of an agent as if it were charged for
+    its maps (charges.py). Else RSS, of an agent with the kernel memory of BPF maps.
     """
     for component in ("agent", "operator"):
         own = targets.filter(pl.col("component") == component)
         found = own.filter(pl.col("quantity") == "memory_working_set")
+        if not found.is_empty() and component == "agent":
+            rows, targets = agent_memory(rows, targets)
+            continue
         maps = own.clear()
         if found.is_empty():
             found = own.filter(pl.col("quantity") == "memory_rss")
@@ -229,7 +219,7 @@ def _memory(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl
         pairs = found.rename({"target": "from"}).join(
             maps.select(*same, maps="target"), on=same, how="left", nulls_equal=True
         )
-        new = _renumbered(pairs.sort("from").with_columns(quantity=pl.lit("memory")), targets)
+        new = renumbered(pairs.sort("from").with_columns(quantity=pl.lit("memory")), targets)
         added = rows.join(maps.select("target"), on="target", how="semi")
         added = added.select("time", maps="target", more="value")
         told = (
@@ -238,7 +228,7 @@ def _memory(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl
             .join(added, on=["time", "maps"], how="left")
             .with_columns(value=pl.col("value") + pl.col("more").fill_null(0))
         )
-        rows, targets = _derived(rows, targets, told, new)
+        rows, targets = derived(rows, targets, told, new)
     return rows, targets
 
 
@@ -250,24 +240,24 @@ def _service_ids(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFram
     is_frontend = pl.col("subject").str.contains("^lb[46]_reverse_nat$")
     maps = targets.filter(pl.col("quantity") == "map_entries", is_frontend)
     new = maps.group_by("cluster", "node").agg(pl.col("series").min()).sort("cluster", "node")
-    new = _renumbered(new, targets).with_columns(
+    new = renumbered(new, targets).with_columns(
         component=pl.lit("cluster"), subject=pl.lit("service-ids"), quantity=pl.lit("service_ids")
     )
     pairs = maps.rename({"target": "from"}).join(
         new.select("cluster", "node", "target"), on=["cluster", "node"], nulls_equal=True
     )
     told = rows.rename({"target": "from"}).join(pairs.select("from", "target"), on="from")
-    return _derived(rows, targets, told.group_by("time", "target").agg(pl.col("value").sum()), new)
+    return derived(rows, targets, told.group_by("time", "target").agg(pl.col("value").sum()), new)
 
 
 def _identities(rows: pl.DataFrame, targets: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Derive the use of the cluster's identities from the driver of the same name."""
     known = targets.filter(pl.col("quantity") == "identities").rename({"target": "from"})
-    new = _renumbered(known, targets).with_columns(
+    new = renumbered(known, targets).with_columns(
         component=pl.lit("cluster"), subject=pl.lit("cluster-identities")
     )
     told = rows.rename({"target": "from"}).join(new.select("from", "target"), on="from")
-    return _derived(rows, targets, told, new)
+    return derived(rows, targets, told, new)
 
 
 def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -> pl.DataFrame:

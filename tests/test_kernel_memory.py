@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import capacity
+from capacity.doubts import doubts
+from capacity.inventory import Inventory
+from capacity.kernel_memory import kernel_memory
+from capacity.observe import by_step, drivers, observe
+from capacity.planning import Observed, observed
+from capacity.tables import NODES
+
+from .test_charges import MAPS, fleet
+
+
+@pytest.fixture(scope="module")
+def lab() -> Observed:
+    return observed(capacity.PlanSettings("data/lab", cilium="1.17"), lambda name, share: None)
+
+
+def test_bytes_of_maps_are_those_that_the_agent_reports(lab: Observed) -> None:
+    told = lab.steps.filter(component="agent", quantity="memory_bpf_maps").sort("time")
+    # bpftool's sum a second earlier, without maps of other programs
+    assert lab.kernel.reported == pytest.approx(told["largest"][-1], rel=0.001)
+    # Tries cost the cgroup more than the kernel reports: facts/kernel.csv
+    assert lab.kernel.charged > 1.3 * lab.kernel.reported
+
+
+def test_an_address_costs_what_was_recorded(lab: Observed) -> None:
+    # data/lab-scale: 30,000 addresses added 1,679,980 bytes
+    assert lab.kernel.slopes["endpoints"] == pytest.approx(1_679_980 / 30_000, rel=0.001)
+
+
+def test_maps_of_an_old_kernel_are_counted_by_its_own_rule(lab: Observed) -> None:
+    node = dict.fromkeys(NODES.schema) | {"node": "a", "kernel": "5.15.0-105-generic"}
+    old = replace(Inventory(), nodes=pl.DataFrame([node], schema=NODES.schema))
+    told = kernel_memory(lab.steps, lab.drivers, old, capacity.PlanSettings(), "1.17")
+    assert told.kernel == "5.15.0-105-generic"
+    # Before 6.4 a map is told by its size, whatever it holds: more addresses, the same bytes
+    assert "endpoints" not in told.slopes
+
+
+def test_forecasts_hold_the_maps_that_later_pods_are_not_charged_for() -> None:
+    metrics, truth = fleet([True] * 25 + [False] * 15)
+    steps = by_step(observe(metrics))
+    found = doubts(metrics, steps, drivers(steps), Inventory(), [], "1.17")
+    row = found.filter(kind="maps charged to an earlier pod").row(0, named=True)
+    assert "15 of 40 agents started after another one" in row["detail"]
+    assert row["other"] == pytest.approx(MAPS, rel=0.05)
+    worst = steps.filter(component="agent", quantity="memory")["largest"].max()
+    assert worst == pytest.approx(np.max(truth), rel=0.05)
