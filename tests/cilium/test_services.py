@@ -18,7 +18,7 @@ from capacity.cilium.services.shapes import shape
 from capacity.errors import FactError, SettingsError
 from capacity.inventory import Inventory, merge
 from capacity.load import golden_case, kubernetes, read_inventory
-from capacity.load.inventories import tables_of
+from capacity.load.inventory_tables import tables_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "services" / "lb_entries.json.gz"
 CASES: dict[str, dict[str, Any]] = {

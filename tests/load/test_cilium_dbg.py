@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from capacity.errors import ExportError
 from capacity.inventory import Inventory
 from capacity.load.cilium_dbg import JSON_READERS, kind_of_name, read_text
-from capacity.load.inventories import read_inventory, tables_of
+from capacity.load.inventories import read_inventory
+from capacity.load.inventory_tables import tables_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "dbg"
 

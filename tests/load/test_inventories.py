@@ -17,7 +17,8 @@ from capacity.errors import ExportError
 from capacity.inventory import Inventory
 from capacity.load import documents, inventories
 from capacity.load.documents import Found, parse
-from capacity.load.inventories import read_inventory, tables_of
+from capacity.load.inventories import read_inventory
+from capacity.load.inventory_tables import tables_of
 
 POLICY = """\
 apiVersion: networking.k8s.io/v1

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from capacity.cilium import policy as engine
 from capacity.inventory import Inventory
 from capacity.load import golden_case, kubernetes
-from capacity.load.inventories import read_inventory, tables_of
+from capacity.load.inventories import read_inventory
+from capacity.load.inventory_tables import tables_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "kubernetes"
 
