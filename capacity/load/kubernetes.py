@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from capacity.errors import SettingsError
-from capacity.load import helm, service_spec, workloads
+from capacity.load import helm, service_objects, workloads
 from capacity.load.documents import Found, Row
 from capacity.load.fields import (
     DEFAULT,
@@ -38,7 +38,6 @@ from capacity.units import parse_bytes, parse_millicores
 _ACCOUNT: Final = "io.cilium.k8s.policy.serviceaccount"
 _ADDED: Final = ("io.cilium.k8s.", "io.kubernetes.pod.namespace")
 _HOSTS: Final = "host-network pods"
-_ANNOTATIONS: Final = "cilium.io/"
 
 
 def is_object(document: Any) -> bool:
@@ -251,80 +250,6 @@ def _cilium_endpoint_slice(item: Object, place: str) -> list[Row]:
     return rows
 
 
-def _service(item: Object, place: str) -> list[Row]:
-    ports = service_spec.ports(item)
-    service_spec.check(item)
-    cluster_ips = value_at(item, "spec.clusterIPs", list) or [value_at(item, "spec.clusterIP", str)]
-    return [(
-        namespace_of(item),
-        name_of(item),
-        value_at(item, "spec.type", str) or "ClusterIP",
-        len(ports),
-        sum(map(is_text, cluster_ips)),
-        len(value_at(item, "spec.externalIPs", list) or []),
-        len(texts_in(dicts_at(item, "status.loadBalancer.ingress"), "ip")),
-        value_at(item, "spec.externalTrafficPolicy", str) or "Cluster",
-        value_at(item, "spec.internalTrafficPolicy", str) or "Cluster",
-        value_at(item, "spec.sessionAffinity", str) == "ClientIP",
-        any(port.get("nodePort") for port in ports),
-        labels_of(item),
-        _described(item),
-    )]  # fmt: skip
-
-
-def _described(service: Object) -> str:
-    """Spec, status and the annotations that Cilium reads, as JSON: what its entries follow from."""
-    notes = value_at(service, "metadata.annotations", dict) or {}
-    kept = {key: value for key, value in notes.items() if _ANNOTATIONS in key}
-    told = {name: service[name] for name in ("spec", "status") if service.get(name)}
-    return as_json(told | ({"annotations": kept} if kept else {}))
-
-
-def _endpoint_slice(item: Object, place: str) -> list[Row] | str:
-    service = (value_at(item, "metadata.labels", dict) or {}).get("kubernetes.io/service-name")
-    if not service:
-        return "EndpointSlices of no service"
-    if value_at(item, "addressType", str) == "FQDN":
-        return "EndpointSlices of names, not addresses"
-    ports = [_port(port) for port in dicts_at(item, "ports")]
-    namespace = namespace_of(item)
-    return [
-        (namespace, service, str(address), *port, value_at(endpoint, "nodeName", str), *state)
-        for endpoint in dicts_at(item, "endpoints")
-        for state in (_state(value_at(endpoint, "conditions", dict) or {}),)
-        for address in value_at(endpoint, "addresses", list) or []
-        for port in ports
-    ]
-
-
-def _state(conditions: Object) -> tuple[bool, bool, bool]:
-    """Whether a backend is ready, ending, serving; what is not told is: pkg/k8s/endpoints.go."""
-    is_ready = conditions.get("ready") is not False
-    serving = conditions.get("serving")
-    return (
-        is_ready,
-        conditions.get("terminating") is True,
-        serving is True or (serving is None and is_ready),
-    )
-
-
-def _port(port: Object) -> tuple[int | None, str, str | None]:
-    number = value_at(port, "port", int)
-    limited = None if number is None else bounded(int(number), "port", 65535)
-    return limited, value_at(port, "protocol", str) or "TCP", value_at(port, "name", str) or None
-
-
-def _endpoints(item: Object, place: str) -> list[Row]:
-    namespace, service = namespace_of(item), name_of(item)
-    return [
-        (namespace, service, str(entry.get("ip")), *_port(port),
-         value_at(entry, "nodeName", str), True, False, True)
-        for subset in dicts_at(item, "subsets")
-        for entry in dicts_at(subset, "addresses")
-        for port in dicts_at(subset, "ports")
-    ]  # fmt: skip
-
-
 def _policy(item: Object, place: str) -> list[Row]:
     """Rules as the agent's policy repository counts them: one for spec, one for each of specs."""
     kind, name = item["kind"], name_of(item)
@@ -412,11 +337,11 @@ _CLUSTERWIDE: Final = (
 # same name (Calico's NetworkPolicy, Knative's Service): they are not used.
 KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]] = {
     ("", "ConfigMap"): _config,
-    ("", "Endpoints"): _endpoints,
+    ("", "Endpoints"): service_objects.endpoints,
     ("", "Namespace"): _namespace_row,
     ("", "Node"): _node,
     ("", "Pod"): _pod,
-    ("", "Service"): _service,
+    ("", "Service"): service_objects.service,
     ("apps", "DaemonSet"): workloads.read,
     ("apps", "Deployment"): workloads.read,
     ("apps", "StatefulSet"): workloads.read,
@@ -436,7 +361,7 @@ KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]]
     (_CILIUM, "CiliumNetworkPolicy"): _policy,
     (_CILIUM, "CiliumNode"): _cilium_node,
     (_CILIUM, "CiliumNodeConfig"): _kept,
-    ("discovery.k8s.io", "EndpointSlice"): _endpoint_slice,
+    ("discovery.k8s.io", "EndpointSlice"): service_objects.endpoint_slice,
     ("extensions", "NetworkPolicy"): _policy,
     ("helm.toolkit.fluxcd.io", "HelmRelease"): _helm_release,
     ("networking.k8s.io", "NetworkPolicy"): _policy,
