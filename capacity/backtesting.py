@@ -113,7 +113,9 @@ def _from(
         def told(seconds: float, fitted: Fitted = fitted) -> Array:
             return quantiles(fitted.at(np.array([seconds]))[:, 0])
 
-        out.append(trial(limit, rows, made, width, told))
+        # What a limit cut is no truth to compare with
+        free = rows.filter((pl.col("time") <= made) | ~pl.col("censored"))
+        out.append(trial(limit, free, made, width, told))
     return [frame for frame in out if not frame.is_empty()], notes
 
 

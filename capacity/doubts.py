@@ -107,7 +107,8 @@ def _leak(leak: Leak) -> dict[str, Any]:
             f"{leak.component} memory grew {leak.growth:.3g} times from {leak.since:%Y-%m-%d %H:%M}"
             f" to {leak.until:%Y-%m-%d %H:%M}, {format_bytes(round(leak.slope))} an hour, while "
             f"what it serves grew {leak.expected:.3g} times at most: a leak is suspected; the time "
-            "is left out of the fit. Compare with the known leaks of your version"
+            "is left out of the fit. Compare with the known leaks of your version, take a heap "
+            "profile (gops, pprof) before a restart frees it, and keep a memory limit meanwhile"
         ),
     }
 

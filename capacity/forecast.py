@@ -13,11 +13,15 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from capacity.censored import demand
+from capacity.errors import ModelError
+from capacity.evidence import too_few
 from capacity.facts import derivations
 from capacity.growth import DRAWS, PER_NODE, Growth, has_varied, node_counts
 from capacity.models import LinearDrivers
-from capacity.models.linear_drivers import Array, block_rows
+from capacity.models.linear_drivers import MIN_ROWS, Array, block_rows
 from capacity.models.prior import prior
+from capacity.models.recurring import Recurring, recurring
 from capacity.models.scoring import LEVELS
 from capacity.settings import PlanSettings
 
@@ -199,7 +203,7 @@ def fit_quantity(
     limit
         A row of table limits.
     observed
-        Columns time, value, worst_node: the peak over nodes at each step.
+        Columns time, value, worst_node: the peak over nodes at each step; optionally censored.
     drivers
         Table drivers of the cluster.
     slopes
@@ -213,20 +217,38 @@ def fit_quantity(
     terms = _terms(limit, observed, drivers)
     names = list(terms)
     rows = observed.join(drivers, on="time").drop_nulls(["value", "nodes", *names]).sort("time")
+    if len(rows) < MIN_ROWS:
+        raise ModelError(too_few(limit, observed, rows, names))
+    rows = demand(rows, names, limit, settings.seed)
     fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
     believed = _believed(limit, names)
     model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=believed)
     model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
+    season = _without_season(model, rows, names, growth.step)
     counts = _looked_at(growth, settings)
     scenario = scenario_draws(rows, names, counts, settings, slopes=slopes)
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
-    seconds, dated = _dated(model, rows, names, growth, settings, slopes)
+    draws = draws * season.drawn(DRAWS, np.random.default_rng(settings.seed + 2))[:, None]
+    seconds, dated = _dated(model, season, rows, names, growth, settings, slopes)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
     at = int(np.searchsorted(counts, max(node_counts(growth, settings))))
     parts = _parts(model, names, scenario.draws[:, at], float(counts[at]))
     return Fitted(limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed)
+
+
+def _without_season(
+    model: LinearDrivers, rows: pl.DataFrame, names: list[str], step: float
+) -> Recurring:
+    """Fit a model again without what recurs by day or week, where anything does; give that."""
+    at = rows["time"].dt.epoch("s").to_numpy()
+    behind = np.round((at[-1] - at) / step)
+    drivers, values = rows.select(names).to_numpy(), rows["value"].to_numpy()
+    found = recurring(behind, values, model.predict(drivers) - model.shift_, DAY / step)
+    if len(found.season.profile):
+        model.set_params(spent=found.spent).fit(drivers, values / found.factor(-behind))
+    return found
 
 
 def _parts(model: LinearDrivers, names: list[str], drivers: Array, nodes: float) -> Parts:
@@ -245,6 +267,7 @@ def _parts(model: LinearDrivers, names: list[str], drivers: Array, nodes: float)
 
 def _dated(
     model: LinearDrivers,
+    season: Recurring,
     rows: pl.DataFrame,
     names: list[str],
     growth: Growth,
@@ -263,8 +286,9 @@ def _dated(
     more = {name: drawn[:, picked] for name, drawn in growth.more.items()}
     drivers = scenario_draws(rows, names, paths, settings, more, slopes).draws
     reach = paths / growth.largest
-    drawn = np.maximum(model.sample(drivers, reach=reach, over_time=True), 0.0)
-    return (picked + 1) * growth.step, drawn
+    ahead = picked + 1.0
+    drawn = np.maximum(model.sample(drivers, reach=reach, ahead=ahead), 0.0)
+    return ahead * growth.step, drawn * season.factor(ahead)
 
 
 def _looked_at(growth: Growth, settings: PlanSettings) -> Array:

@@ -88,7 +88,8 @@ def grow(drivers: pl.DataFrame, settings: PlanSettings) -> Growth:
     if span < MIN_HISTORY_DAYS:
         note = (
             f"history spans {span:.2g} days; dates need {MIN_HISTORY_DAYS:g} or more, so only "
-            "node counts are told"
+            f"node counts are told: collect {MIN_HISTORY_DAYS - span:.0f} more days, or read a "
+            "longer range (--start)"
         )
         return Growth(now, largest, start, step, None, note)
     steps = int(np.ceil(LOOK_AHEAD * span * _DAY / step))
@@ -123,7 +124,10 @@ def _laws(history: pl.DataFrame, step: float, settings: PlanSettings) -> dict[st
         model = NodeGrowth(DRAWS, settings.seed + i, _DAY / step, spread)
         out[name] = model.fit(None, np.interp(grid, seconds, values))
     if "nodes" not in out:
-        raise ModelError("the node count has too few points in time for a growth of its own")
+        raise ModelError(
+            f"the node count has too few points in time for a growth of its own: {MIN_STEPS} over "
+            f"{MIN_HISTORY_DAYS:g} days are needed; collect cilium_nodes_all_num"
+        )
     return out
 
 

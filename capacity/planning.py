@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from capacity import facts, shipped
+from capacity import censored, facts, shipped
 from capacity.coverage import coverage
 from capacity.doubts import corrected, doubts
 from capacity.errors import ExportError, ModelError
@@ -41,6 +41,7 @@ from capacity.policy_outlook import node_costs, outlook
 from capacity.recommend import Situation, present, reachable, recommend
 from capacity.service_outlook import service_outlook, with_services
 from capacity.settings import DEMO, PlanSettings
+from capacity.tables import DOUBTS, check
 from capacity.throughput.live import COUNTERS
 from capacity.units import parse_duration
 from capacity.upgrade import sentences, upgrade
@@ -205,8 +206,11 @@ class Observed:
     kernel: KernelMemory
 
     def history(self, limit: dict[str, Any]) -> pl.DataFrame:
-        """Give what a limited quantity was over time, without suspected leaks."""
-        rows = worst_by_time(self.steps, limit)
+        """Give what a limited quantity was over time, without suspected leaks.
+
+        Column `censored` tells where its limit cut it.
+        """
+        rows = censored.mark(worst_by_time(self.steps, limit), self.steps, limit)
         if limit["quantity"] != "memory":
             return rows
         if limit["component"] == "agent":
@@ -233,10 +237,21 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     steps = corrected(steps, distrusted)
     bounds = limits(steps, inventory, settings, version)
     kernel = kernel_memory(steps, driven, inventory, settings, version)
-    return Observed(
+    seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
         bounds, kernel,
     )  # fmt: skip
+    return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
+
+
+def _cut(seen: Observed) -> pl.DataFrame:
+    """Give rows of table doubts: quantities that their limit cut."""
+    rows = [
+        found | {"cluster": seen.cluster}
+        for limit in seen.limits.iter_rows(named=True)
+        for found in censored.findings(seen.history(limit), limit)
+    ]
+    return check(pl.DataFrame(rows, schema=DOUBTS.schema), DOUBTS)
 
 
 def _read(settings: PlanSettings) -> tuple[Metrics, Inventory]:

@@ -68,6 +68,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     prior : sequence of (mean, standard deviation), optional
         What is believed of each cost beforehand, nan where nothing is. It weighs as much as a row
         of data that told the cost with this deviation: the more data, the less it counts.
+    spent : float
+        Rows' worth of information that was taken from the target before, as a season's profile
+        is: residuals are wider for it. [1]
 
     Attributes
     ----------
@@ -83,6 +86,9 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Where the newest rows lie beside the fit (median of three), weighted by how persistent
         such offsets are: the lag-1 autocorrelation of the residuals, or 1 where a history of less
         than 20 rows cannot tell. Forecasts start from where the cluster is.
+    memory_ : tuple of float
+        Autocorrelation of the residuals one row apart, and the share of it that each further row
+        leaves: how an offset dies out over time, and its doubt comes back.
 
     Examples
     --------
@@ -98,11 +104,13 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         draws: int = 400,
         seed: int = 0,
         prior: tuple[tuple[float, float], ...] | None = None,
+        spent: float = 0.0,
     ) -> None:
         self.fixed = fixed
         self.draws = draws
         self.seed = seed
         self.prior = prior
+        self.spent = spent
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> LinearDrivers:  # noqa: N803
         """Fit to rows in time order.
@@ -128,9 +136,10 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_, self.coef_ = float(beta[0]), fixed.copy()
         self.coef_[free] = beta[1:]
         residuals = target - offset - design @ beta
-        spare = max(len(target) - int(np.count_nonzero(beta)), 1)
-        self.residuals_ = residuals * np.sqrt(len(target) / spare)
-        self.shift_ = _persistence(residuals) * float(np.median(residuals[-3:]))
+        spare = max(len(target) - int(np.count_nonzero(beta)) - self.spent, 1)
+        self.residuals_ = residuals * np.sqrt((len(target) + self.spent) / spare)
+        self.memory_ = _memory(residuals)
+        self.shift_ = self.memory_[0] * float(np.median(residuals[-3:]))
         self.n_features_in_ = drivers.shape[1]
         self.draws_ = self._bootstrap(design, design @ beta, weights, beliefs)
         return self
@@ -175,7 +184,7 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X: npt.ArrayLike,  # noqa: N803
         *,
         reach: npt.ArrayLike = 1.0,
-        over_time: bool = False,
+        ahead: npt.ArrayLike | None = None,
     ) -> Array:
         """Give draws of a future value, shape (draws, m).
 
@@ -187,9 +196,10 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Size divided by the largest size observed. Beyond 1 the part that grows is multiplied
             by reach^γ, γ ~ N(0, EXTRAPOLATION_SD): a line that held so far may bend. Terms fixed
             by Cilium's arithmetic do not bend.
-        over_time : bool
-            Rows are times: each has noise of its own. Else a draw keeps its noise in all rows, so
-            that more load never needs less.
+        ahead : array, shape (m,), optional
+            Rows are times so many steps ahead: each has noise of its own, and the newest offset
+            dies out as `memory_` tells. Where left out a draw keeps its noise in all rows, so that
+            more load never needs less.
         """
         check_is_fitted(self)
         rng = np.random.default_rng(self.seed + 1)
@@ -200,10 +210,19 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         sure = np.einsum("bmp,bp->bm", drivers[:, :, ~free], self.draws_[:, 1:][:, ~free])
         grown = np.einsum("bmp,bp->bm", drivers[:, :, free], self.draws_[:, 1:][:, free])
         bend = rng.normal(0, EXTRAPOLATION_SD, self.draws)[:, None]
-        rows = drivers.shape[1] if over_time else 1
-        noise = rng.choice(self.residuals_, (self.draws, rows))
+        left, doubt = (1.0, 1.0) if ahead is None else self._offset(np.asarray(ahead, float))
+        noise = rng.choice(self.residuals_, (self.draws, 1 if ahead is None else drivers.shape[1]))
         stretch = np.maximum(np.asarray(reach, float), 1.0) ** bend
-        return np.asarray(self.draws_[:, :1] + self.shift_ + sure + grown * stretch + noise)
+        drawn = self.draws_[:, :1] + self.shift_ * left + sure + grown * stretch + doubt * noise
+        return np.asarray(drawn)
+
+    def _offset(self, ahead: Array) -> tuple[Array, Array]:
+        """Share of the newest offset that is left so many steps ahead, and of the noise's width."""
+        first, lasting = self.memory_
+        if len(self.residuals_) < _TELLS_PERSISTENCE:
+            return np.ones(len(ahead)), np.ones(len(ahead))
+        known = first * min(lasting, _SLOWEST) ** (ahead - 1)
+        return lasting ** (ahead - 1), np.sqrt(1 - np.minimum(known, _MOST_KNOWN) ** 2)
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
         """Give the lower and upper end of the central prediction interval."""
@@ -244,10 +263,24 @@ def _robust_nnls(design: Array, target: Array, beliefs: Beliefs) -> tuple[Array,
 _TELLS_PERSISTENCE: Final = 20
 
 
-def _persistence(residuals: Array) -> float:
-    """Lag-1 autocorrelation, within 0…1; 1 where the history is too short to tell."""
+# The doubt comes back by half within two weeks of daily rows at the latest, and one row ahead a
+# third of it is left at least: autocorrelations are estimates
+_SLOWEST: Final = 0.95
+_MOST_KNOWN: Final = 0.94
+
+
+def _memory(residuals: Array) -> tuple[float, float]:
+    """Lag-1 autocorrelation and the share that a further lag leaves; 1 and 1 where unknown."""
     if len(residuals) < _TELLS_PERSISTENCE:
-        return 1.0
+        return 1.0, 1.0
     centered = residuals - residuals.mean()
     power = float(centered @ centered)
-    return 0.0 if power == 0 else float(np.clip(centered[1:] @ centered[:-1] / power, 0, 1))
+    if power == 0:
+        return 0.0, 0.0
+    first, second = (float(centered[lag:] @ centered[:-lag]) / power for lag in (1, 2))
+    first = float(np.clip(first, 0, 1))
+    # The ratio of two small numbers tells nothing: noise without memory has none
+    return first, float(np.clip(second / first, 0, 1)) if first > _TOLD_APART else first
+
+
+_TOLD_APART: Final = 0.2

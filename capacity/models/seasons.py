@@ -30,7 +30,7 @@ class Season:
 
 
 def season(history: Array, per_day: float) -> Season:
-    """Find the season of a series: of a week, else of a day, else none.
+    """Find the season of a series: of a day, of a week, or both; none where nothing repeats.
 
     Parameters
     ----------
@@ -39,18 +39,39 @@ def season(history: Array, per_day: float) -> Season:
     per_day : float
         Points a day. A season is looked for where a day or week is a whole number of them, and
         the history holds three weeks or five days.
+
+    Notes
+    -----
+    Of each season the profile of the first half is held against the second half. The one that
+    takes most of its variance away is taken, if that is a fifth or more.
     """
+    best, left = Season(np.empty(0)), 1 - _REPEATS
     for days, least in ((_WEEK_DAYS, _LEAST_WEEKS), (1, _LEAST_DAYS)):
         period = round(days * per_day)
         if period < 2 or abs(period - days * per_day) > 1e-6 or len(history) < least * period:
             continue
         rest = history - _smooth(history, period)
         half = len(history) // 2 // period * period
-        early, late = _profile(rest[:half], period), rest[half:]
-        left = late - early[np.arange(len(late)) % period]
-        if left.var() <= (1 - _REPEATS) * late.var():
-            return Season(_profile(rest, period))
-    return Season(np.empty(0))
+        late, at = rest[half:], np.arange(len(rest) - half)
+        for profile in (_profile, _days_and_hours) if days > 1 else (_profile,):
+            early = profile(rest[:half], period)
+            share = (late - early[at % period]).var() / max(late.var(), 1e-300)
+            if share <= left:
+                best, left = Season(profile(rest, period)), share
+    return best
+
+
+def _days_and_hours(rest: Array, period: int) -> Array:
+    """Profile of a week as that of a day plus one number a weekday: fewer numbers than hours."""
+    hours = period // _WEEK_DAYS
+    if hours < 2 or hours * _WEEK_DAYS != period:
+        return _profile(rest, period)
+    daily = _profile(rest, hours)
+    above = rest - daily[np.arange(len(rest)) % hours]
+    weekday = np.arange(len(rest)) // hours % _WEEK_DAYS
+    offsets = np.array([np.median(above[weekday == day]) for day in range(_WEEK_DAYS)])
+    out = np.tile(daily, _WEEK_DAYS) + np.repeat(offsets, hours)
+    return np.asarray(out - out.mean())
 
 
 def _smooth(history: Array, period: int) -> Array:

@@ -42,7 +42,7 @@ class Leak:
 
 
 def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
-    """Find suspected leaks of agents and operators in one cluster.
+    """Find suspected leaks of Cilium's components in one cluster.
 
     Memory between two restarts is cut into ten parts. It leaks where the parts' medians rise all
     the way (one exception), outgrow the fastest driver by 1.25 times, and gain 30 % or more in the
@@ -56,10 +56,9 @@ def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
         Table drivers of the same cluster.
     """
     out = []
-    for component in ("agent", "operator"):
-        told = steps.filter(
-            pl.col("component") == component, pl.col("quantity") == "memory"
-        ).select("time", value="largest")
+    memory = steps.filter(pl.col("quantity") == "memory")
+    for component in memory["component"].unique().sort():
+        told = memory.filter(pl.col("component") == component).select("time", value="largest")
         rows = told.join(drivers.select("time", *DRIVER_NAMES), on="time", how="left").sort("time")
         fell = pl.col("value") < (1 - RESTART) * pl.col("value").shift()
         parts = rows.with_columns(part=fell.fill_null(value=False).cum_sum())

@@ -68,7 +68,9 @@ DOUBTS: Final = Table(
     "one reason to distrust a number of the export, and what was done about it",
     (
         Column("cluster", pl.String),
-        Column("kind", pl.String, "", "leak suspected, conflict, not finite, or failed insertions"),
+        Column(
+            "kind", pl.String, "", "leak suspected, saturated, throttled, conflict, not finite, …"
+        ),
         Column("subject", pl.String, "", "component, map, driver or metric"),
         Column("since", TIME, "", "start of the time it holds for", nullable=True),
         Column("until", TIME, "", "its end", nullable=True),
