@@ -38,8 +38,8 @@ from capacity.observe import steps as steps_of
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.policy_outlook import node_costs, outlook
-from capacity.recommend import Situation, present, reachable, recommend
-from capacity.service_outlook import service_outlook, with_services
+from capacity.recommend import Situation, present, reachable, recommend, with_exact
+from capacity.service_outlook import service_outlook
 from capacity.settings import DEMO, PlanSettings
 from capacity.tables import DOUBTS, check
 from capacity.throughput.live import COUNTERS
@@ -136,7 +136,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         held[-1] if len(held) else 1.0,
     )
     advice = recommend(fitted, table, growth, settings, situation)
-    policies = outlook(inventory, growth, settings, version)
+    policies = outlook(inventory, growth, settings, situation, cluster)
     services = service_outlook(inventory, growth, settings, situation.present, cluster)
     packets = tier_outlook(metrics, inventory, driven, growth, settings, situation.present, cluster)
     first = _earlier(first_limit(table, settings), policies.first, services.first, packets.first)
@@ -146,7 +146,8 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     warnings += before_upgrade(metrics, inventory, version)
     warnings += [packets.warning] if packets.warning else []
     is_short = policies.is_short or services.is_short or packets.is_short
-    advice = with_tier(with_services(advice, services.advice), packets.advice)
+    advice = with_exact(with_exact(advice, policies.advice), services.advice)
+    advice = with_tier(advice, packets.advice)
     return Plan(
         settings=settings,
         cluster=cluster,

@@ -77,21 +77,6 @@ def service_outlook(
     )  # fmt: skip
 
 
-def with_services(advice: pl.DataFrame, services: pl.DataFrame) -> pl.DataFrame:
-    """Add what services ask for; where both tell of a setting the larger target counts."""
-    own = pl.concat([advice, services.with_columns(pl.col("rank") + advice.height)])
-    changing = pl.col("status").is_in(list(CHANGES))
-    best = (
-        own.filter(changing)
-        .sort("target", descending=True, nulls_last=True, maintain_order=True)
-        .unique(["component", "setting"], keep="first", maintain_order=True)
-    )
-    asked = services.filter(changing)["setting"]
-    rest = own.filter(~changing, ~pl.col("setting").is_in(asked.implode()))
-    kept = pl.concat([best, rest]).sort("rank")
-    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-
-
 def _named(resource: str) -> str:
     return resource if resource == IDS else f"map {resource.removeprefix('cilium_')}"
 

@@ -17,8 +17,8 @@ from capacity.growth import Growth
 from capacity.inventory import Inventory
 from capacity.load import read_inventory
 from capacity.planning import Plan
-from capacity.recommend import Present
-from capacity.service_outlook import ServiceOutlook, service_outlook, with_services
+from capacity.recommend import Present, with_exact
+from capacity.service_outlook import ServiceOutlook, service_outlook
 from capacity.settings import PlanSettings
 from capacity.shipped import path
 from capacity.tables import NODES, RECOMMENDATION
@@ -135,9 +135,9 @@ def test_of_two_targets_for_one_setting_the_larger_counts(still: Growth) -> None
     fine = asked.with_columns(status=pl.lit("ok"), target=pl.lit(65_536.0))
     other = asked.with_columns(setting=pl.lit("x"), rank=pl.lit(2, pl.Int64))
     for old in (smaller, fine):
-        both = with_services(pl.concat([old, other]), asked)
+        both = with_exact(pl.concat([old, other]), asked)
         assert sorted(both.select("setting", "target").rows()) == [
             ("bpf.lbMapMax", 131072.0), ("x", 131072.0),
         ]  # fmt: skip
         assert both["rank"].to_list() == [1, 2]
-    assert with_services(other, RECOMMENDATION.empty()).height == 1
+    assert with_exact(other, RECOMMENDATION.empty()).height == 1

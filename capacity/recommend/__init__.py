@@ -20,14 +20,14 @@ from capacity.recommend.cost import side_effects, totals
 from capacity.recommend.present import Present, present
 from capacity.recommend.rows import Planned, Question, rows_of
 from capacity.recommend.steps import STEPS, Target, sized
-from capacity.recommend.together import accepted, one_a_setting, within_reach
+from capacity.recommend.together import accepted, one_a_setting, with_exact, within_reach
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES, RECOMMENDATION, check
 
 __all__ = [
     "STEPS", "Planned", "Present", "Situation", "Target", "planned_nodes", "present",
     "reachable",
-    "recommend", "sized",
+    "recommend", "sized", "with_exact",
 ]  # fmt: skip
 
 # Node count planned for where the user names none and the history is too short for dates

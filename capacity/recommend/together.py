@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import polars as pl
+
 from capacity import facts
 from capacity.cilium.map_sizes import CT_ANY, CT_TCP, NAT, RATIO, Finding, dynamic_sizes, validate
 from capacity.recommend.present import Present, helm_value, option_of
-from capacity.tables import CHANGES, RECOMMENDATION
+from capacity.tables import CHANGES, RECOMMENDATION, check
 
 Rows = list[dict[str, Any]]
 
@@ -40,6 +42,33 @@ def _led(row: dict[str, Any], leader: dict[str, Any], setting: str) -> dict[str,
     return row | {
         "target": leader["target"], "status": "ok", "reason": told, "cost": None, "restart": None,
     }  # fmt: skip
+
+
+def with_exact(advice: pl.DataFrame, exact: pl.DataFrame) -> pl.DataFrame:
+    """Add rows that rest on exact counts; of two rows about a setting the larger target holds.
+
+    So an exact count vetoes a smaller size that a trend suggests, and the other way round. A row
+    that takes another's place takes its rank; a change of its own stands before what is only
+    lowered.
+
+    Parameters
+    ----------
+    advice, exact
+        Table recommendation.
+    """
+    theirs, more = advice.to_dicts(), []
+    for row in exact.to_dicts():
+        same = [one for one in theirs if one["setting"] == row["setting"]]
+        if not same:
+            more.append(row)
+        elif row["target"] is None or row["target"] > max(one["target"] or 0.0 for one in same):
+            at = theirs.index(same[0])
+            theirs = [one for one in theirs if one["setting"] != row["setting"]]
+            theirs.insert(at, row)
+    theirs += more
+    theirs.sort(key=lambda row: row["status"] == "lower")
+    ranked = [row | {"rank": i} for i, row in enumerate(theirs, start=1)]
+    return check(pl.DataFrame(ranked, schema=RECOMMENDATION.schema), RECOMMENDATION)
 
 
 def accepted(rows: Rows, present: Present) -> Rows:
