@@ -12,6 +12,7 @@ import polars as pl
 
 from capacity import facts
 from capacity.cilium.map_sizes import CT_ANY, CT_TCP, NAT, RATIO, Finding, dynamic_sizes, validate
+from capacity.recommend.cost import map_cost
 from capacity.recommend.present import Present, helm_value, option_of
 from capacity.tables import CHANGES, RECOMMENDATION, check
 
@@ -137,12 +138,15 @@ def _raise_tcp(rows: Rows, present: Present) -> Rows:
     most = int(facts.dynamic(present.version).filter(option=CT_TCP)["limit_max"][0])
     target = min(float(1 << max(wanted - 1, 1).bit_length()), float(most))
     setting = helm_value(CT_TCP, present.version)
-    leader = next(row for row in rows if row["setting"] == helm_value(NAT, present.version))
+    nat = helm_value(NAT, present.version)
+    # NAT may be set without a metric that tells of it: then there is no row of its own
+    leader = next((row for row in rows if row["setting"] == nat), rows[0])
     made = leader | {
-        "subject": "ct4_global", "setting": setting, "current": float(sizes[CT_TCP]),
+        "component": "map", "unit": "1", "subject": "ct4_global", "setting": setting, "current": float(sizes[CT_TCP]),
         "target": target, "lower": float(wanted), "upper": float(most), "status": "raise",
         "reason": f"NAT of {int(options[NAT]):,} may be two thirds of the connection tables at "
-        "most", "cost": None,
+        "most", "cost": map_cost(setting, sizes[CT_TCP], target, 0.0, present, 1.0, "ct4_global"),
+        "restart": True, "alternative": None,
     }  # fmt: skip
     at = next((i for i, row in enumerate(rows) if row["setting"] == setting), None)
     if at is None:
