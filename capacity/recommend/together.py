@@ -142,7 +142,8 @@ def _raise_tcp(rows: Rows, present: Present) -> Rows:
     # NAT may be set without a metric that tells of it: then there is no row of its own
     leader = next((row for row in rows if row["setting"] == nat), rows[0])
     made = leader | {
-        "component": "map", "unit": "1", "subject": "ct4_global", "setting": setting, "current": float(sizes[CT_TCP]),
+        "component": "map", "unit": "1", "subject": "ct4_global", "setting": setting,
+        "current": float(sizes[CT_TCP]),
         "target": target, "lower": float(wanted), "upper": float(most), "status": "raise",
         "reason": f"NAT of {int(options[NAT]):,} may be two thirds of the connection tables at "
         "most", "cost": map_cost(setting, sizes[CT_TCP], target, 0.0, present, 1.0, "ct4_global"),
