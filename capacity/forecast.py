@@ -306,7 +306,7 @@ def _terms(
     A driver that never varied cannot be told from the base: it is left out, unless its cost is
     known from elsewhere (facts/priors.csv).
     """
-    known = prior(limit["component"], _PRIOR_OF.get(limit["quantity"], "")).median
+    known = prior(limit["component"], PRIOR_OF.get(limit["quantity"], "")).median
     rows = derivations.structure(limit["component"], limit["subject"], limit["quantity"])
     within = observed.join(drivers, on="time")
     out: dict[str, float | None] = {}
@@ -321,12 +321,12 @@ def _terms(
 
 
 # Costs of resident memory hold for what a limit is held against, too: maps are its constant part
-_PRIOR_OF: Final = {"memory": "memory_rss"}
+PRIOR_OF: Final = {"memory": "memory_rss"}
 
 
 def _believed(limit: dict[str, Any], names: list[str]) -> tuple[tuple[float, float], ...] | None:
     """Give mean and deviation of the prior cost of each driver; None where none is known."""
-    known = prior(limit["component"], _PRIOR_OF.get(limit["quantity"], ""))
+    known = prior(limit["component"], PRIOR_OF.get(limit["quantity"], ""))
     if not known.median:
         return None
     nothing = (np.nan, np.nan)

@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles, scenario_draws
+from capacity.forecast import DAY, OUTLOOK_DAYS, PRIOR_OF, Fitted, quantiles, scenario_draws
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models.linear_drivers import Array
+from capacity.models.prior import BASE, told
 from capacity.settings import PlanSettings
 from capacity.tables import (
     EXHAUSTION,
@@ -101,6 +102,7 @@ def explanation_table(fitted: list[Fitted]) -> pl.DataFrame:
         mean = parts.draws.mean(axis=0)
         whole = float(mean.sum()) or 1.0
         fixed = dict(zip(parts.names, (None, *item.fixed), strict=True))
+        believed = told(item.limit["component"], PRIOR_OF.get(item.limit["quantity"], ""))
         for i, name in enumerate(parts.names):
             known = fixed[name]
             rows.append(
@@ -111,6 +113,7 @@ def explanation_table(fitted: list[Fitted]) -> pl.DataFrame:
                     "swing": high[i] - low[i], "learnt": parts.learnt[i],
                     "basis": "code" if known is not None and np.isfinite(known)
                     else "observed" if parts.learnt[i] >= 0.5 else "prior",
+                    "prior": None if name == BASE else believed.get(name),
                 }
             )  # fmt: skip
     return check(pl.DataFrame(rows, schema=EXPLANATION.schema), EXPLANATION)

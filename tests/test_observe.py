@@ -195,3 +195,11 @@ def test_scrapes_of_one_pass_are_of_one_time(export: Export) -> None:
     scrapes = [(agent("cilium_endpoint", f"n{i}"), [(i * 250, 5.0)]) for i in range(40)]
     nodes = drivers(by_step(observe(export(*scrapes))))["nodes"].to_list()
     assert nodes[-1] == 40.0
+
+
+def test_containers_of_the_mesh_are_not_those_of_the_control_plane(export: Export) -> None:
+    mine = agent("container_memory_working_set_bytes", "a", container="etcd",
+                 pod="clustermesh-apiserver-7d-x")  # fmt: skip
+    other = agent("container_memory_working_set_bytes", "a", container="etcd", pod="etcd-a")
+    seen = observe(export((mine, [(0, 50.0)]), (other, [(0, 900.0)])))
+    assert values(seen, "memory", "clustermesh-etcd") == [50.0]

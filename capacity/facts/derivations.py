@@ -19,7 +19,7 @@ def observed() -> pl.DataFrame:
     """Rows of observed.csv: component, quantity, metric, label, where, kind, scale.
 
     `scale` turns the metric's unit into the quantity's (cores into millicores). `where` names
-    label values that must hold, as ``a=b;c=d``.
+    label values that must hold, as ``a=b;c=d*``; a star stands for any end.
     """
     rows = _rows("observed.csv").drop("source")
     return rows.with_columns(pl.col("scale").cast(pl.Float64), pl.col("where").fill_null(""))

@@ -51,6 +51,21 @@ def prior(component: str, quantity: str) -> Prior:
     )
 
 
+def told(component: str, quantity: str) -> dict[str, str]:
+    """Say of each driver what its cost is elsewhere, how sure that is, and who says so.
+
+    Examples
+    --------
+    >>> told("operator", "memory_rss")["identities"][:37]
+    'recorded: 1,770 (900 to 3,600); data/'
+    """
+    return {
+        row["driver"]: f"{row['basis']}: {row['per_unit']:,.0f} ({row['low']:,.0f} to "
+        f"{row['high']:,.0f}); {row['source']}"
+        for row in derivations.priors(component, quantity).iter_rows(named=True)
+    }
+
+
 def expected(
     component: str,
     quantity: str,

@@ -140,14 +140,15 @@ def grid_step(times: pl.Series) -> float:
 
 
 def _where_holds() -> pl.Expr:
-    """Hold for series whose labels have the values named in column `where` (a=b;c=d)."""
+    """Hold for series whose labels have the values named in column `where` (a=b;c=d*)."""
     holds = pl.lit(value=True)
-    own = {"container": pl.col("container")}
+    own = {"container": pl.col("container"), "pod": pl.col("pod")}
     for clause in derivations.conditions():
         label, _, value = clause.partition("=")
         column = own.get(label, pl.col("labels").str.json_path_match(f"$['{label}']"))
         asked = pl.col("where").str.split(";").list.contains(clause)
-        holds &= ~asked | (column == value).fill_null(value=False)
+        is_so = column.str.starts_with(value[:-1]) if value.endswith("*") else column == value
+        holds &= ~asked | is_so.fill_null(value=False)
     return holds
 
 

@@ -214,6 +214,13 @@ EXPLANATION: Final = Table(
         Column("swing", pl.Float64, "of the quantity", "q95 - q05: what its doubt moves"),
         Column("learnt", pl.Float64, "1", "of what is known of its cost, by the user's own data"),
         Column("basis", pl.String, "", "code (Cilium's arithmetic), observed, or prior"),
+        Column(
+            "prior",
+            pl.String,
+            "",
+            "what was believed of the cost beforehand, and from where; it weighs 1 - learnt",
+            nullable=True,
+        ),
     ),
 )
 OUTLOOK: Final = Table(

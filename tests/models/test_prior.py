@@ -11,7 +11,7 @@ from capacity import shipped
 from capacity.errors import ModelError
 from capacity.facts import derivations
 from capacity.models import LinearDrivers
-from capacity.models.prior import expected, prior
+from capacity.models.prior import expected, prior, told
 
 THOUSAND_NODES = {
     "nodes": 1000, "endpoints": 30_000, "endpoints_per_node": 30, "identities": 6_000,
@@ -88,3 +88,18 @@ def test_a_driver_that_never_moved_keeps_the_spread_of_its_prior() -> None:
     assert model.draws_[:, 2].std() == pytest.approx(1.0, rel=0.2)
     # The base makes room, so that what was seen is still told
     assert model.predict([[150.0, 50.0]])[0] == pytest.approx(1450, rel=0.01)
+
+
+def test_every_component_has_a_first_guess_that_says_where_it_is_from() -> None:
+    for component in ("agent", "operator", "envoy", "hubble-relay", "clustermesh-apiserver"):
+        sources = told(component, "memory_rss")
+        assert {text.partition(":")[0] for text in sources.values()} <= {
+            "recorded", "published", "judgment",
+        }  # fmt: skip
+        assert np.quantile(expected(component, "memory_rss", {}), 0.05) > 10e6
+
+
+def test_the_operator_of_the_published_report_lies_within_its_first_guess() -> None:
+    # Cilium 1.8 docs scalability/report.rst: 268 MiB with 1,000 nodes and 50,000 pods
+    drawn = expected("operator", "memory_rss", {"nodes": 1000, "endpoints": 50_000})
+    assert np.quantile(drawn, 0.05) < 268 * 2**20 < np.quantile(drawn, 0.95)
