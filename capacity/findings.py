@@ -157,6 +157,46 @@ def services(plan: Plan) -> str:
     )
 
 
+def sensitive(plan: Plan, name: str | None = None) -> pl.DataFrame:
+    """Give the rows of table sensitivity of one resource, what moves it most first.
+
+    Parameters
+    ----------
+    name
+        As `planning.resource` names it; what runs out first, or is fullest, where left out.
+    """
+    rows = plan.sensitivity
+    if name is None and not rows.is_empty():
+        first = plan.exhaustion.sort("rank").row(0, named=True)
+        name = resource(first)
+    names = [resource(row) for row in rows.iter_rows(named=True)]
+    return rows.filter(pl.Series(names, dtype=pl.String) == name).sort("rank")
+
+
+def tornado(plan: Plan, name: str | None = None) -> str:
+    """Say which one thing moves a forecast most, and by how much."""
+    rows = sensitive(plan, name)
+    if rows.is_empty():
+        return "Nothing is known of what moves the forecast"
+    first = rows.row(0, named=True)
+    when = f"{first['nodes']:,} nodes"
+    if first["time"] is not None:
+        when = f"{first['time']:%Y-%m-%d}, about {when},"
+    ends = sorted((first["at_low"], first["at_high"]))
+    low, high = (amount(end, first["unit"]) for end in ends)
+    text = f"{resource(first)} at {when} rests most on {_told(first)}: {low} to {high}"
+    if len(rows) > 1:
+        second = rows.row(1, named=True)
+        text += f"; then on {_told(second)}"
+    return text
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Name a factor, and where it is believed, not observed, say so."""
+    known = {"prior": " (from elsewhere: not told by your data)", "judgment": " (a judgment)"}
+    return f"{row['factor']}{known.get(row['basis'], '')}"
+
+
 def what_if(plan: Plan) -> str:
     """Say what the slider of node counts shows."""
     last = int(plan.curves["nodes"].max() or 0)  # type: ignore[arg-type]

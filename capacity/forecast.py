@@ -138,6 +138,7 @@ class Fitted:
 
     `rows` is what it was fitted to (time, nodes, value, worst_node); `basis` says how each driver
     was told. `dated` holds draws at `seconds` after the newest time, where growth is known.
+    `known` are its rows with all drivers; `model`, `season`, `slopes` what was learnt of them.
     """
 
     limit: dict[str, Any]
@@ -150,6 +151,15 @@ class Fitted:
     dated: Array | None
     parts: Parts
     fixed: tuple[float, ...]
+    known: pl.DataFrame
+    model: LinearDrivers
+    season: Recurring
+    slopes: Mapping[str, float] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Drivers, in the order of the model's costs."""
+        return self.parts.names[1:]
 
     def dates(self) -> Array:
         """Seconds after the newest time at which each draw reaches the limit; inf where never."""
@@ -235,7 +245,10 @@ def fit_quantity(
     seen = rows.select("time", "nodes", "value", "worst_node")
     at = int(np.searchsorted(counts, max(node_counts(growth, settings))))
     parts = _parts(model, names, scenario.draws[:, at], float(counts[at]))
-    return Fitted(limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed)
+    return Fitted(
+        limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed, rows, model, season,
+        slopes,
+    )  # fmt: skip
 
 
 def _without_season(

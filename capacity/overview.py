@@ -335,3 +335,21 @@ def _pair(item: str) -> tuple[str, int]:
     if not equals or not value.strip().isdigit():
         raise SettingsError(f"--set {item}: wanted OPTION=ENTRIES with a whole number")
     return name.strip(), int(value)
+
+
+def made_of(plan: Plan) -> pl.DataFrame:
+    """Take what runs out first, and the agents' memory, apart: shares, doubt, where costs are from.
+
+    Columns resource, part, low, mean, high, share, learnt, basis: of table explanation.
+    """
+    names = [resource(row) for row in plan.explanation.iter_rows(named=True)]
+    rows = plan.explanation.with_columns(resource=pl.Series(names, dtype=pl.String))
+    asked = {"agent memory"}
+    if len(plan.exhaustion):
+        asked.add(resource(plan.exhaustion.sort("rank").row(0, named=True)))
+    return (
+        rows.filter(pl.col("resource").is_in(sorted(asked)))
+        .select("resource", "nodes", "part", low="q05", mean="mean", high="q95", share="share",
+                learnt="learnt", basis="basis")
+        .sort("resource", "share", descending=[False, True])
+    )  # fmt: skip

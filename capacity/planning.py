@@ -39,6 +39,7 @@ from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.policy_outlook import node_costs, outlook
 from capacity.recommend import Situation, present, reachable, recommend, with_exact
+from capacity.sensitivity import sensitivity_table
 from capacity.service_outlook import service_outlook
 from capacity.settings import DEMO, PlanSettings
 from capacity.tables import DOUBTS, check
@@ -51,9 +52,9 @@ Progress = Callable[[str, float], None]
 
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
-    "exhaustion", "recommendation", "forecast", "explanation", "outlook", "scenario", "maps",
-    "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves", "policy_growth",
-    "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
+    "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook", "scenario",
+    "maps", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
+    "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class Plan:
     recommendation: pl.DataFrame
     forecast: pl.DataFrame
     explanation: pl.DataFrame
+    sensitivity: pl.DataFrame
     outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
@@ -170,6 +172,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         recommendation=reachable(advice, settings.managed),
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         explanation=explanation_table(fitted),
+        sensitivity=sensitivity_table(fitted, growth, settings),
         outlook=outlook_table(fitted, growth, cluster),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),

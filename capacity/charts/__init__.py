@@ -7,10 +7,11 @@ from capacity.charts.backtest import backtest
 from capacity.charts.composition import policies, services
 from capacity.charts.maps import fullest
 from capacity.charts.plan import breaks_first, fill, growth, map_memory, memory
+from capacity.charts.tornado import tornado
 from capacity.charts.upgrade import upgrade
 from capacity.charts.what_if import what_if
 
 __all__ = [
     "backtest", "breaks_first", "fill", "fullest", "growth", "map_memory", "memory", "policies",
-    "services", "upgrade", "what_if",
+    "services", "tornado", "upgrade", "what_if",
 ]  # fmt: skip

@@ -223,6 +223,30 @@ EXPLANATION: Final = Table(
         ),
     ),
 )
+SENSITIVITY: Final = Table(
+    "sensitivity",
+    "one thing that a forecast rests on, from its low to its high end while all else is the median",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("nodes", pl.Int64, "1", "node count it is told at"),
+        Column("time", TIME, "", "end of the horizon; null where a node count", nullable=True),
+        Column("center", pl.Float64, "of the quantity", "where everything is the median"),
+        Column("factor", pl.String, "", "what moves: growth, a cost, noise …"),
+        Column("kind", pl.String, "", "growth, cost, noise, season, or reach"),
+        Column("factor_unit", pl.String, "", "of low and high"),
+        Column("low", pl.Float64, "of the factor", "its 5 % quantile"),
+        Column("high", pl.Float64, "of the factor", "its 95 % quantile"),
+        Column("at_low", pl.Float64, "of the quantity"),
+        Column("at_high", pl.Float64, "of the quantity"),
+        Column("swing", pl.Float64, "of the quantity", "between at_low and at_high"),
+        Column("rank", pl.Int64, "1", "1: moves the quantity most"),
+        Column("basis", pl.String, "", "observed, prior, code, growth laws, or judgment"),
+    ),
+)
 OUTLOOK: Final = Table(
     "outlook",
     "one quantity at one time ahead: to be compared with what comes",
