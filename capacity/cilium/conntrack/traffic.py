@@ -135,7 +135,7 @@ def entries(
         Agent option → entries, as `map_sizes.dynamic_sizes` gives them; the agent's defaults where
         left out.
     options
-        bpf-ct-timeout-*, conntrack-gc-interval, conntrack-gc-max-interval.
+        `bpf-ct-timeout-…`, `conntrack-gc-interval`, `conntrack-gc-max-interval`.
     family
         4 or 6.
 
