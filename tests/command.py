@@ -20,9 +20,14 @@ class Done:
     stderr: str
 
 
-def run(*arguments: str | Path, cwd: Path, **environment: str) -> Done:
-    """Call the program in this process, as its entry point does: imports are paid for once."""
+def run(*arguments: str | Path, cwd: Path, together: bool = False, **environment: str) -> Done:
+    """Call the program in this process, as its entry point does: imports are paid for once.
+
+    `together`: standard error goes where standard output does, as on a terminal.
+    """
     out, err = StringIO(), StringIO()
+    if together:
+        err = out
     code: object = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)

@@ -122,7 +122,7 @@ def options() -> str:
 
 
 def helm() -> str:
-    """List the values of the charts, by the versions that know it; `.*`: anything may stand below."""
+    """List the values of the charts, by the versions that know them."""
     rows = facts.chart_values().filter(pl.col("kind") != "section")
     below = pl.when(pl.col("kind") == "free").then(pl.lit(".*")).otherwise(pl.lit(""))
     parts = []
@@ -194,7 +194,8 @@ def _command(command: click.Command, context: click.Context) -> str:
 MAKERS: Final[dict[str, Callable[[], str]]] = {
     made.__name__: made
     for made in (
-        tables, maps, metrics, quantities, limits, options, helm, removed_values, settings, commands,
+        tables, maps, metrics, quantities, limits, options, helm, removed_values, settings,
+        commands,
     )
 }  # fmt: skip
 
