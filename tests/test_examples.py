@@ -49,16 +49,16 @@ def _planned(settings: PlanSettings) -> Plan:
 
 
 @pytest.fixture
-def shared_plans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def shared_plans(monkeypatch: pytest.MonkeyPatch) -> dict[PlanSettings, Plan]:
     """Make each plan once: equal settings over equal data give the same plan."""
+    made: dict[PlanSettings, Plan] = {}
 
     def plan(settings: PlanSettings, **_more: Any) -> Plan:
-        is_demo = settings == PlanSettings()
-        made: Plan = request.getfixturevalue("demo") if is_demo else _planned(settings)
-        return made
+        return made.get(settings) or _planned(settings)
 
     monkeypatch.setattr(planning, "plan", plan)
     monkeypatch.setattr(capacity, "plan", plan)
+    return made
 
 
 @pytest.fixture
@@ -112,13 +112,16 @@ def run_shell(block: Block, folder: Path) -> None:
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(map(runs, blocks(p)))], ids=lambda p: str(p.relative_to(ROOT))
 )
-@pytest.mark.usefixtures("shared_plans")
 def test_what_a_page_shows_is_what_comes(
-    page: Path, clone: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    clone: Path,
+    shared_plans: dict[PlanSettings, Plan],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if any("capacity plan --out" in block.text for block in blocks(page) if runs(block)):
-        made: Path = request.getfixturevalue("demo_page")
-        share_page(made, monkeypatch)
+        shared_plans[PlanSettings()] = request.getfixturevalue("demo")
+        share_page(request.getfixturevalue("demo_page"), monkeypatch)
     names: dict[str, Any] = {}
     printed: str | None = None
     for block in blocks(page):
