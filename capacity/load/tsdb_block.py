@@ -50,7 +50,7 @@ class _Indexed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
+class Segment:
     """Wanted chunks of one file: its bytes, where payloads lie, label set and first time of each.
 
     `source` numbers the block; `deleted` are times of series that were deleted, by `references`.
@@ -97,7 +97,7 @@ def read(paths: Sequence[Path], selection: Selection) -> Metrics:
     samples = _decoded(segments, selection, sources)
     for log in sorted(path for path in _folders(paths) if path.name == LOG):
         source = Source(str(log), FORMAT)
-        newest = tsdb_wal.read(log, _wants(selection), source, told)
+        newest = tsdb_wal.read(log, wanted_names(selection), source, told)
         number = pl.lit(len(sources), pl.UInt32).alias("source")
         newest = newest.filter(selection.holds(pl.col("time")))
         samples = pl.concat([samples, newest.select(number, "series", "time", "value")])
@@ -148,9 +148,9 @@ def _indexes(
 ) -> list[_Indexed]:
     """Find the wanted series and chunks of a block; nothing where its index cannot be read."""
     try:
-        index = tsdb_index.read(_bytes(block / INDEX), _wants(selection))
-        external = _external(block)
-        deleted = _tombstones(block / "tombstones")
+        index = tsdb_index.read(file_bytes(block / INDEX), wanted_names(selection))
+        external = external_labels(block)
+        deleted = tombstones(block / "tombstones")
     except (IndexFaultError, ExportError) as error:
         source.refuse(str(error))
         return []
@@ -178,18 +178,18 @@ def _of_cluster(told: Sequence[_Key], cluster: str | None) -> npt.NDArray[np.boo
 
 def _segments(
     told: _Indexed, sources: Sequence[Source], of_cluster: npt.NDArray[np.bool_] | None
-) -> list[_Segment]:
+) -> list[Segment]:
     """Find the wanted chunks of a block, by segment file."""
     index = told.index
     if of_cluster is not None:
-        index = _chosen(index, of_cluster[told.numbers][index.series])
+        index = chosen(index, of_cluster[told.numbers][index.series])
     of_chunks = index.places >> 32
     found = []
     for file in np.unique(of_chunks).tolist():
         # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
         path = told.block / "chunks" / f"{file + 1:06d}"
-        chosen = _chosen(index, of_chunks == file)
-        segment = _segment(told.source, path, chosen, sources[told.source])
+        own = chosen(index, of_chunks == file)
+        segment = segment_of(told.source, path, own, sources[told.source])
         if segment is not None:
             found.append(replace(
                 segment, series=told.numbers[segment.series],
@@ -202,7 +202,8 @@ def _key(labels: Mapping[str, str], external: Mapping[str, str]) -> _Key:
     return tuple(sorted({**external, **labels}.items()))
 
 
-def _wants(selection: Selection) -> tsdb_index.Wants | None:
+def wanted_names(selection: Selection) -> tsdb_index.Wants | None:
+    """Tell which metric names are wanted; None for all."""
     if selection.metrics is None:
         return None
 
@@ -213,7 +214,8 @@ def _wants(selection: Selection) -> tsdb_index.Wants | None:
     return wants
 
 
-def _bytes(path: Path) -> Bytes:
+def file_bytes(path: Path) -> Bytes:
+    """Give the bytes of a file, mapped where it is local."""
     try:
         if not path.stat().st_size:
             return np.zeros(0, np.uint8)
@@ -227,7 +229,7 @@ def _bytes(path: Path) -> Bytes:
 def _chunk_bytes(path: Path, offsets: Integers) -> tuple[Bytes, Integers, Integers]:
     """Give bytes that hold the chunks, and where each begins and ends in them."""
     if not object_store.is_remote(path):
-        data = _bytes(path)
+        data = file_bytes(path)
         return data, *_chunk_places(data, offsets)
     size = object_store.CHUNK_BYTES
     try:
@@ -242,7 +244,7 @@ def _chunk_bytes(path: Path, offsets: Integers) -> tuple[Bytes, Integers, Intege
         raise ExportError(f"{path.name}: cannot be read: {error.strerror or error}") from None
 
 
-def _external(block: Path) -> dict[str, str]:
+def external_labels(block: Path) -> dict[str, str]:
     """Give the external labels that Thanos writes into meta.json."""
     try:
         meta = orjson.loads((block / "meta.json").read_bytes())
@@ -259,17 +261,18 @@ def _wanted(index: Index, selection: Selection) -> Index:
         is_wanted &= index.last >= selection.start
     if selection.end is not None:
         is_wanted &= index.first <= selection.end
-    return _chosen(index, is_wanted)
+    return chosen(index, is_wanted)
 
 
-def _chosen(index: Index, which: npt.NDArray[np.bool_]) -> Index:
+def chosen(index: Index, which: npt.NDArray[np.bool_]) -> Index:
+    """Give an index of some of its chunks."""
     return replace(
         index, series=index.series[which], first=index.first[which], last=index.last[which],
         places=index.places[which],
     )  # fmt: skip
 
 
-def _segment(number: int, path: Path, index: Index, source: Source) -> _Segment | None:
+def segment_of(number: int, path: Path, index: Index, source: Source) -> Segment | None:
     """Find the wanted chunks of one segment file; those that are not read are told."""
     many = len(index.places)
     offsets = index.places & 0xFFFFFFFF
@@ -289,7 +292,7 @@ def _segment(number: int, path: Path, index: Index, source: Source) -> _Segment 
         is_such = is_good & (encodings == encoding)
         _refuse_chunks(source, path, offsets, is_such, f"{what}, which is not read")
     is_good &= encodings == _XOR
-    return _Segment(
+    return Segment(
         number, path, data,
         # Behind the encoding
         begins[is_good] + 1, ends[is_good], offsets[is_good], index.series[is_good],
@@ -332,7 +335,7 @@ def _chunk_places(data: Bytes, offsets: Integers) -> tuple[Integers, Integers]: 
     return begins, ends
 
 
-def _tombstones(path: Path) -> Mapping[int, list[tuple[int, int]]]:
+def tombstones(path: Path) -> Mapping[int, list[tuple[int, int]]]:
     """Give the deleted times of series, by their references."""
     try:
         raw = path.read_bytes()
@@ -360,7 +363,7 @@ def _tombstones(path: Path) -> Mapping[int, list[tuple[int, int]]]:
 
 
 def _decoded(
-    segments: Sequence[_Segment], selection: Selection, sources: Sequence[Source]
+    segments: Sequence[Segment], selection: Selection, sources: Sequence[Source]
 ) -> pl.DataFrame:
     """Give the samples of all blocks by series and time: each chunk is decoded into its place."""
     none = np.zeros(0, np.int64)
@@ -404,7 +407,7 @@ def _repeat(keys: Keys, slots: Integers, counts: Integers, told: Keys) -> None: 
 
 
 def _decoded_segment(
-    segment: _Segment,
+    segment: Segment,
     slots: Integers,
     times: Integers,
     values: Floats,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from numba import njit
 
+from capacity.export import OWN_COLUMNS
 from capacity.load.xor import Bytes, Integers, crc32c
 
 MAGIC: Final = b"\xba\xaa\xd7\x00"
@@ -51,6 +54,24 @@ class Index:
     broken: int
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An index whose label sets are numbers: `codes` are name and value of each label in `texts`.
+
+    `many` counts the labels of each series; the rest is that of `Index`.
+    """
+
+    references: Integers
+    texts: list[str]
+    codes: Integers
+    many: Integers
+    series: Integers
+    first: Integers
+    last: Integers
+    places: Integers
+    broken: int
+
+
 def read(data: Bytes, wants: Wants | None) -> Index:
     """Read the series whose metric name is wanted; all where `wants` is None.
 
@@ -59,6 +80,16 @@ def read(data: Bytes, wants: Wants | None) -> Index:
     IndexFaultError
         If the file is no index, is cut off, or its tables are broken.
     """
+    found = located(data, wants)
+    told = iter([found.texts[code] for code in found.codes.tolist()])
+    labels = tuple({next(told): next(told) for _ in range(n)} for n in found.many.tolist())
+    return Index(
+        found.references, labels, found.series, found.first, found.last, found.places, found.broken
+    )
+
+
+def located(data: Bytes, wants: Wants | None) -> Located:
+    """Read the wanted series with their labels as numbers of texts; see `read` for the errors."""
     version, toc = _head(data)
     references = _postings(data, toc[5], wants)
     offsets = references * (_ALIGNED if version > 1 else 1)
@@ -70,15 +101,50 @@ def read(data: Bytes, wants: Wants | None) -> Index:
     symbols = np.empty(2 * int(many_labels.sum()), np.int64)
     chunks = np.empty((3, int(many_chunks.sum())), np.int64)
     _fill(data, begins, ends, symbols, chunks)
-    return Index(
-        references,
-        _label_sets(data, version, toc[0], symbols, many_labels),
-        np.repeat(np.arange(len(references)), many_chunks),
-        chunks[0],
-        chunks[1],
-        chunks[2],
-        len(offsets) - len(references),
+    texts, codes = _texts(data, version, toc[0], symbols)
+    series = np.repeat(np.arange(len(references)), many_chunks)
+    broken = len(offsets) - len(references)
+    first, last, places = chunks
+    return Located(references, texts, codes, many_labels, series, first, last, places, broken)
+
+
+def label_frame(found: Located) -> pl.DataFrame:
+    """Give the label columns of table series, a row a series, as `label_columns` does one by one.
+
+    Texts are many times fewer than labels: each is looked at once.
+    """
+    texts = pl.Series(found.texts, dtype=pl.String)
+    names, values = found.codes[::2], found.codes[1::2]
+    rows = np.repeat(np.arange(len(found.many)), found.many)
+    own = {"metric": "__name__", **{name: name for name in OWN_COLUMNS}}
+    numbers = {text: k for k, text in enumerate(found.texts)}
+    columns = {}
+    is_rest = np.ones(len(names), np.bool_)
+    for column, name in own.items():
+        is_own = names == numbers.get(name, -1)
+        is_rest &= ~is_own
+        told = np.full(len(found.many), -1, np.int64)
+        told[rows[is_own]] = values[is_own]
+        gathered = texts.gather(pl.Series(told, dtype=pl.Int64).replace(-1, None))
+        columns[column] = gathered.replace("", None) if column != "metric" else gathered
+    columns["metric"] = columns["metric"].fill_null("")
+    pairs, codes = np.unique(names[is_rest] * len(texts) + values[is_rest], return_inverse=True)
+    fragments = pl.Series(
+        [
+            f"{encode_basestring(found.texts[pair // len(texts)])}: "
+            f"{encode_basestring(found.texts[pair % len(texts)])}"
+            for pair in pairs.tolist()
+        ],
+        dtype=pl.String,
     )
+    # A series' labels stand in order of their names already (prometheus model/labels)
+    rest = pl.DataFrame({"row": rows[is_rest], "pair": fragments.gather(codes)})
+    joined = rest.group_by("row", maintain_order=True).agg("pair")
+    object_ = pl.concat_str(pl.lit("{"), pl.col("pair").list.join(", "), pl.lit("}"))
+    objects = joined.select("row", labels=object_)
+    every = pl.DataFrame({"row": np.arange(len(found.many))})
+    told_rest = every.join(objects, on="row", how="left", maintain_order="left")["labels"]
+    return pl.DataFrame({**columns, "labels": told_rest.fill_null("{}")})
 
 
 def _head(data: Bytes) -> tuple[int, tuple[int, ...]]:
@@ -174,11 +240,10 @@ def _entries(data: Bytes, offsets: Integers) -> tuple[Integers, Integers, npt.ND
     return begins, ends, inside & (crc32c(data, begins, ends) == told)
 
 
-def _label_sets(
-    data: Bytes, version: int, at: int, symbols: Integers, many: Integers
-) -> tuple[dict[str, str], ...]:
+def _texts(data: Bytes, version: int, at: int, symbols: Integers) -> tuple[list[str], Integers]:
+    """Give the texts that symbols stand for, and the number of each symbol's text."""
     begin, end = _table(data, at, "symbols")
-    used = np.unique(symbols)
+    used, codes = np.unique(symbols, return_inverse=True)
     if version == 1:
         places = used
     else:
@@ -187,9 +252,7 @@ def _label_sets(
             raise IndexFaultError("is damaged: a series names a symbol that is not there")
         places = _symbol_places(data, begin + 4, end, count)[used]
     table = data[:end].tobytes() if len(used) else b""
-    texts = {int(n): _text(string_at(table, int(p))[0]) for n, p in zip(used, places, strict=True)}
-    told = iter([texts[n] for n in symbols.tolist()])
-    return tuple({next(told): next(told) for _ in range(n)} for n in many.tolist())
+    return [_text(string_at(table, place)[0]) for place in places.tolist()], codes
 
 
 @njit(cache=True, nogil=True)

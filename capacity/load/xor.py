@@ -25,7 +25,7 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
 
-_THREADS: Final = min(4, os.cpu_count() or 1)
+THREADS: Final = min(4, os.cpu_count() or 1)
 # A sample after the second takes at least 2 bits: a count beyond that is a lie
 _SAMPLES_A_BYTE: Final = 4
 # Chunks below which a second thread costs more than it brings
@@ -192,9 +192,9 @@ def parallel(run: Callable[[tuple[int, int]], None], work: Integers) -> None:
     if many < _FEW:
         run((0, many))
         return
-    cuts = np.searchsorted(work, np.linspace(0, work[-1], _THREADS + 1)[1:-1])
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], THREADS + 1)[1:-1])
     edges = [0, *cuts.tolist(), many]
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(run, zip(edges, edges[1:], strict=False)))
 
 

@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 
 from capacity.errors import ExportError
-from capacity.export import Metrics, concat
-from capacity.load import is_url, read
+from capacity.export import Metrics, concat, is_in_order, source_row
+from capacity.load import is_url, read, tsdb_batches
 from capacity.load.files import listed
-from capacity.load.gather import FIRST_MILLISECOND, instant
-from capacity.load.tsdb_files import INDEX
+from capacity.load.gather import FIRST_MILLISECOND, Selection, instant
+from capacity.load.tsdb_files import FORMAT, INDEX
+from capacity.observe.names import one_cluster
+from capacity.rightsizing.steps import (
+    Floats,
+    Integers,
+    Keys,
+    Kinds,
+    Runs,
+    Steps,
+    joined,
+    resample,
+    runs_of,
+)
 from capacity.rightsizing_settings import RightsizingSettings
+from capacity.tables import SAMPLES, SOURCES
 
 CPU: Final = "container_cpu_usage_seconds_total"
 MEMORY: Final = "container_memory_working_set_bytes"
@@ -53,12 +69,21 @@ _DAY: Final = 86_400_000
 _EDGE: Final = 10 * 60_000
 
 
+# By series: kinds and scales of what is wanted, width of a step, last samples before: `resample`
+Reduce = Callable[[Kinds, Floats, int, tuple[Integers, Floats]], Steps]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Usage of a window that follows the one before, what is set, and the share read so far."""
+    """A window that follows the one before: series of use, how to bring them to steps, what is set.
 
-    usage: Metrics
+    `sources` is asked for last; `share` is what is read so far of all.
+    """
+
+    series: pl.DataFrame
+    reduce: Reduce
     state: Metrics
+    sources: Callable[[], pl.DataFrame]
     share: float
 
 
@@ -84,7 +109,7 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
         for value, what in ((settings.start, "start"), (settings.end, "end"))
     )
     if isinstance(source, Metrics):
-        yield Part(source, source, 1.0)
+        yield _part(source, source, settings, 1.0)
     elif is_url(source) and source.startswith(("http://", "https://")):
         until = instant("now", now=now) if end is None else end
         since = instant(_DEFAULT_DAYS, now=until / 1000) if start is None else start
@@ -95,7 +120,20 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
             yield from _of_blocks(blocks, start, end, settings)
         else:
             told = read(source, metrics=WANTED, start=start, end=end)
-            yield Part(told, told, 1.0)
+            yield _part(told, told, settings, 1.0)
+
+
+def _part(usage: Metrics, state: Metrics, settings: RightsizingSettings, share: float) -> Part:
+    """Make a part of frames of samples."""
+    usage = one_cluster(usage, settings.cluster)
+    samples = usage.samples if is_in_order(usage.samples) else usage.samples.sort("series", "time")
+    runs = runs_of(
+        samples["series"].to_numpy(), samples["time"].to_physical().to_numpy(),
+        samples["value"].to_numpy(),
+    )  # fmt: skip
+    sources = pl.concat([usage.sources, state.sources])
+    state = one_cluster(state, settings.cluster)
+    return Part(usage.series, partial(resample, runs), state, lambda: sources, share)
 
 
 def _of_api(url: str, start: int, end: int, settings: RightsizingSettings) -> Iterator[Part]:
@@ -121,7 +159,7 @@ def _of_api(url: str, start: int, end: int, settings: RightsizingSettings) -> It
             prom_api.fetch(url, metrics=EVENTS, start=low, end=high - 1, step=3600,
                            cluster=cluster, aggregate="max")
         )  # fmt: skip
-        yield Part(usage, _joined(found), (high - start) / (end - start))
+        yield _part(usage, _joined(found), settings, (high - start) / (end - start))
 
 
 def _of_blocks(
@@ -132,15 +170,90 @@ def _of_blocks(
     if first >= last:
         raise ExportError(f"{blocks[0].folder.parent}: no block holds the times asked for")
     is_first = True
-    for low, high in _windows(blocks, first, last, settings.step_milliseconds):
-        near = [str(b.folder) for b in blocks if b.first < high and b.last > low]
-        usage = read(near, metrics=(*USAGE, *EVENTS), start=low, end=high - 1)
-        state = [
-            read(near, metrics=EDGES, start=begin, end=stop)
-            for begin, stop in _read_at(low, high, is_first=is_first)
-        ]
-        is_first = False
-        yield Part(usage, _joined([_events(usage), *state]), (high - first) / (last - first))
+    for group in _groups(blocks):
+        opened = _opened(group)
+        for low, high in _windows(group, first, last, settings.step_milliseconds):
+            moments = _read_at(low, high, is_first=is_first)
+            share, is_first = (high - first) / (last - first), False
+            if opened is not None:
+                yield _of_block(opened, (low, high - 1), moments, settings, share)
+                continue
+            near = [str(block.folder) for block in group]
+            usage = read(near, metrics=(*USAGE, *EVENTS), start=low, end=high - 1)
+            state = [read(near, metrics=EDGES, start=begin, end=stop) for begin, stop in moments]
+            yield _part(usage, _joined([_events(usage), *state]), settings, share)
+
+
+def _groups(blocks: list[_Block]) -> list[list[_Block]]:
+    """Put blocks together that tell of the same times."""
+    groups: list[list[_Block]] = []
+    last = 0
+    for block in blocks:
+        if groups and block.first < last:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+        last = max(last, block.last)
+    return groups
+
+
+def _opened(group: list[_Block]) -> tsdb_batches.Opened | None:
+    """Open a block that is alone with its times and has nothing that only frames can hold."""
+    if len(group) > 1:
+        return None
+    return tsdb_batches.opened(group[0].folder, Selection(WANTED))
+
+
+def _of_block(
+    block: tsdb_batches.Opened, span: tuple[int, int], moments: list[tuple[int, int]],
+    settings: RightsizingSettings, share: float,
+) -> Part:  # fmt: skip
+    """Take the steps of a window straight from the chunks."""
+    metric = pl.col("metric")
+    events, edges = (
+        block.series.select(metric.is_in(names)).to_series().to_numpy() for names in (EVENTS, EDGES)
+    )
+    found = [_samples(block, events, span), *(_samples(block, edges, at) for at in moments)]
+    state = block.series.filter(metric.is_in([*EVENTS, *EDGES]))
+    told = one_cluster(Metrics(state, pl.concat(found), SOURCES.empty()), settings.cluster)
+    usage = block.series.filter(metric.is_in(USAGE))
+    named = one_cluster(Metrics(usage, SAMPLES.empty(), SOURCES.empty()), settings.cluster)
+
+    def reduce(kinds: Kinds, scales: Floats, width: int, before: tuple[Integers, Floats]) -> Steps:
+        def take(series: Keys, edges: Integers, times: Integers, values: Floats) -> Steps:
+            return resample(Runs(series, edges, times, values), kinds, scales, width, before)
+
+        is_used = np.zeros(len(block.series), np.bool_)
+        is_used[np.flatnonzero(kinds)] = True
+        rows = joined(tsdb_batches.reduced(block, is_used, *span, take))
+        counted.append(int(rows.many.sum()))
+        return rows
+
+    counted = [len(told.samples)]
+    return Part(named.series, reduce, told, lambda: _source(block, sum(counted)), share)
+
+
+def _source(block: tsdb_batches.Opened, read: int) -> pl.DataFrame:
+    """Tell what was read of a window of a block, and what was refused of the block so far."""
+    source = block.source
+    reason = "; ".join(source.faults) or None
+    return source_row(str(block.path), FORMAT, read=read + source.refused, kept=read, reason=reason)
+
+
+def _samples(
+    block: tsdb_batches.Opened, which: npt.NDArray[np.bool_], span: tuple[int, int]
+) -> pl.DataFrame:
+    """Give samples of some series, table samples."""
+
+    def take(series: Keys, edges: Integers, times: Integers, values: Floats) -> pl.DataFrame:
+        return pl.DataFrame({
+            "series": np.repeat(series, np.diff(edges)),
+            "time": pl.Series(times.copy()).cast(SAMPLES.schema["time"]),
+            "value": values.copy(),
+        }).filter(pl.col("value").is_not_nan())  # fmt: skip
+
+    found: list[pl.DataFrame] = tsdb_batches.reduced(block, which, *span, take)
+    return pl.concat([SAMPLES.empty(), *found])
 
 
 def _events(usage: Metrics) -> Metrics:
@@ -152,41 +265,17 @@ def _events(usage: Metrics) -> Metrics:
     return Metrics(series, samples, usage.sources.head(0))
 
 
-def _windows(blocks: list[_Block], first: int, last: int, step: int) -> list[tuple[int, int]]:
-    """Give windows of about as many samples: of whole blocks, as each block's index is read anew.
-
-    Blocks that overlap are read together; what is too large is cut at multiples of the step, so
-    that no step is cut in two.
-    """
-    out: list[tuple[int, int]] = []
-    samples = 0
-    for low, high, many in _spans(blocks):
-        begin, stop = max(low, first), min(high, last)
-        if begin >= stop:
-            continue
-        is_short = bool(out) and stop - out[-1][0] <= _LONGEST
-        if is_short and samples + many <= _WINDOW_SAMPLES and out[-1][1] == begin:
-            out[-1] = (out[-1][0], stop)
-            samples += many
-            continue
-        pieces = max(1, round(many / _WINDOW_SAMPLES))
-        width = min(max(_SHORTEST, math.ceil((high - low) / pieces)), _LONGEST)
-        edges = _edges(begin, stop, width, step)
-        out += zip(edges, edges[1:], strict=False)
-        samples = many if len(edges) == 2 else _WINDOW_SAMPLES
-    return out
-
-
-def _spans(blocks: list[_Block]) -> list[tuple[int, int, int]]:
-    """Give times that blocks cover without overlapping others, and the samples there."""
-    spans: list[tuple[int, int, int]] = []
-    for block in blocks:
-        if spans and block.first < spans[-1][1]:
-            low, high, many = spans[-1]
-            spans[-1] = (low, max(high, block.last), many + block.samples)
-        else:
-            spans.append((block.first, block.last, block.samples))
-    return spans
+def _windows(group: list[_Block], first: int, last: int, step: int) -> list[tuple[int, int]]:
+    """Cut the times of blocks into windows of about as many samples, at multiples of the step."""
+    begin = max(min(block.first for block in group), first)
+    stop = min(max(block.last for block in group), last)
+    if begin >= stop:
+        return []
+    pieces = max(1, round(sum(block.samples for block in group) / _WINDOW_SAMPLES))
+    whole = max(block.last for block in group) - min(block.first for block in group)
+    width = min(max(_SHORTEST, math.ceil(whole / pieces)), _LONGEST)
+    edges = _edges(begin, stop, width, step)
+    return list(zip(edges, edges[1:], strict=False))
 
 
 def _read_at(low: int, high: int, *, is_first: bool) -> list[tuple[int, int]]:

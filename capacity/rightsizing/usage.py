@@ -9,19 +9,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.export import Metrics, concat, is_in_order
-from capacity.observe.names import copies, one_cluster
+from capacity.export import Metrics, concat
+from capacity.observe.names import copies
 from capacity.rightsizing.source import CPU, MEMORY, Part
-from capacity.rightsizing.steps import (
-    COUNTER,
-    GAUGE,
-    UNUSED,
-    Held,
-    Integers,
-    Numbers,
-    Singles,
-    resample,
-)
+from capacity.rightsizing.steps import COUNTER, GAUGE, UNUSED, Held, Integers, Numbers, Singles
 from capacity.rightsizing.steps import Steps as Rows
 from capacity.rightsizing_settings import RightsizingSettings
 
@@ -69,17 +60,16 @@ def collect(
     bounds: list[int] = []
     before = pl.DataFrame(schema={"key": pl.UInt64, "time": pl.Int64, "value": pl.Float64})
     for part in parts:
-        usage = one_cluster(part.usage, settings.cluster)
-        keyed = _containers(usage.series, settings)
+        keyed = _containers(part.series, settings)
         units = _numbered(units, keyed)
         keyed = keyed.join(units, on=UNIT, maintain_order="left")
-        rows, before = _rows(usage, keyed, width, before)
+        rows, before = _rows(part, keyed, width, before)
         samples += int(rows.many.sum())
         _add(rows, keyed, held)
         if len(rows.step):
             bounds += [int(rows.step.min()), int(rows.step.max())]
-        states.append(one_cluster(part.state, settings.cluster))
-        sources += [part.usage.sources, part.state.sources]
+        states.append(part.state)
+        sources.append(part.sources())
         if progress is not None:
             progress("reading", 0.8 * part.share)
     return Usage(
@@ -112,27 +102,25 @@ def _numbered(units: pl.DataFrame, keyed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows(
-    usage: Metrics, keyed: pl.DataFrame, width: int, before: pl.DataFrame
+    part: Part, keyed: pl.DataFrame, width: int, before: pl.DataFrame
 ) -> tuple[Rows, pl.DataFrame]:
     """Give a window's steps, and the last sample of each series for the next window.
 
     Series are the same where their labels are, whatever number they have in a window.
     """
-    keys = usage.series.drop("series").hash_rows()
-    last = pl.DataFrame({"key": keys}).join(before, on="key", how="left", maintain_order="left")
-    times, values = last["time"].fill_null(-1), last["value"].fill_null(0.0)
-    carried = (times.to_numpy().copy(), values.to_numpy().copy())
-    many = len(usage.series)
+    numbers = part.series["series"].to_numpy()
+    hashes = part.series.select("series", key=part.series.drop("series").hash_rows())
+    last = hashes.join(before, on="key", how="left", maintain_order="left")
+    many = int(numbers.max()) + 1 if len(numbers) else 0
+    carried = np.full(many, -1, np.int64), np.zeros(many)
+    carried[0][numbers] = last["time"].fill_null(-1).to_numpy()
+    carried[1][numbers] = last["value"].fill_null(0.0).to_numpy()
     kinds, scales = np.full(many, UNUSED, np.uint8), np.ones(many)
     for metric, (kind, scale) in _KINDS.items():
         own = keyed.filter(pl.col("metric") == metric)["series"].to_numpy()
         kinds[own], scales[own] = kind, scale
-    samples = usage.samples if is_in_order(usage.samples) else usage.samples.sort("series", "time")
-    rows = resample(
-        samples["series"].to_numpy(), samples["time"].to_physical().to_numpy(),
-        samples["value"].to_numpy(), kinds, scales, width, carried,
-    )  # fmt: skip
-    ends = pl.DataFrame({"key": keys, "time": carried[0], "value": carried[1]})
+    rows = part.reduce(kinds, scales, width, carried)
+    ends = hashes.with_columns(time=carried[0][numbers], value=carried[1][numbers]).drop("series")
     return rows, ends.filter(pl.col("time") >= 0).unique("key", maintain_order=True)
 
 

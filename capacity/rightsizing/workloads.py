@@ -11,8 +11,8 @@ from capacity.observe.leaks import BINS, MIN_HOURS, RESTART, is_leak_shaped
 from capacity.rightsizing.histogram import cpu_percentiles, memory_percentiles
 from capacity.rightsizing.owners import owners
 from capacity.rightsizing.state import autoscaled, bounds, oom_kills, restarts, throttling
-from capacity.rightsizing.steps import growth, medians_between, summary
-from capacity.rightsizing.usage import UNIT, Usage
+from capacity.rightsizing.steps import longest_runs, part_medians, summary
+from capacity.rightsizing.usage import UNIT, Usage, Values
 
 CONTAINER: Final = ("namespace", "kind", "workload", "container")
 # A pod's start: JIT compilation, cache fills, migrations
@@ -96,12 +96,32 @@ def _leaks(usage: Usage, resource: str) -> pl.Series:
     """Tell which units' memory rises like a leak while CPU, as a measure of load, does not."""
     if resource == "cpu":
         return pl.Series([False] * len(usage.units), dtype=pl.Boolean)
-    medians, first, last = growth(*usage.memory, BINS, RESTART)
-    load = medians_between(*usage.cpu, first, last, BINS)
+    offsets, steps, values = usage.memory
+    begins, ends = longest_runs(offsets, values, RESTART)
+    medians = part_medians(values, begins, ends, BINS)
+    # Only what grew all the way is held against its load
+    many = ends - begins
+    is_long = (many >= 2 * BINS) & (many > 0)
+    is_long[is_long] &= (
+        steps[ends[is_long] - 1] - steps[begins[is_long]]
+    ) * usage.width >= MIN_HOURS * 3600
+    found = is_leak_shaped(medians, np.ones(len(medians))) & is_long
+    for unit in np.flatnonzero(found).tolist():
+        first, last = steps[begins[unit]], steps[ends[unit] - 1]
+        load = _load(usage.cpu, unit, int(first), int(last))
+        found[unit] = is_leak_shaped(medians[unit : unit + 1], np.array([load]))[0]
+    return pl.Series(found)
+
+
+def _load(cpu: Values, unit: int, first: int, last: int) -> float:
+    """Give by how much a unit's CPU grew between two steps; 1 where it fell or is not known."""
+    offsets, steps, values = cpu
+    own = steps[offsets[unit] : offsets[unit + 1]]
+    begin, end = offsets[unit] + np.searchsorted(own, [first, last + 1])
+    medians = part_medians(values, np.array([begin]), np.array([end]), BINS)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = np.nan_to_num(load[:, -1] / load[:, 0], nan=1.0, posinf=np.inf)
-    is_long = (last - first) * usage.width >= MIN_HOURS * 3600
-    return pl.Series(is_leak_shaped(medians, np.maximum(expected, 1.0)) & is_long)
+        grown = np.nan_to_num(medians[-1] / medians[0], nan=1.0, posinf=np.inf)
+    return max(float(grown), 1.0)
 
 
 def _grouped(rows: pl.DataFrame, usage: Usage) -> pl.DataFrame:
