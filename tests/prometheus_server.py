@@ -42,11 +42,25 @@ def serving(series: Iterable[Written], folder: Path, *more: str) -> Iterator[str
 
     `more` are further arguments of its command line.
     """
-    prometheus, promtool = needed()
+    data = write_blocks(series, folder)
+    with serving_blocks(data, folder, *more) as url:
+        yield url
+
+
+def write_blocks(series: Iterable[Written], folder: Path, *more: str) -> Path:
+    """Blocks of these samples in a folder below; `more` are further arguments of promtool."""
+    _, promtool = needed()
     (folder / "samples.om").write_text(openmetrics(series))
-    data = folder / "data"
-    make = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
-    subprocess.run([*make, str(folder / "samples.om"), str(data)], check=True, capture_output=True)
+    make = [promtool, "tsdb", "create-blocks-from", *more, "openmetrics", "--quiet"]
+    command = [*make, str(folder / "samples.om"), str(folder / "data")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "data"
+
+
+@contextmanager
+def serving_blocks(data: Path, folder: Path, *more: str) -> Iterator[str]:
+    """A server on localhost over blocks that are there; its log lies in `folder`."""
+    prometheus, _ = needed()
     (folder / "empty.yml").write_text("")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -284,7 +284,7 @@ def _jobs(asking: _Asking, source: Source, *, remote_read: bool | None) -> list[
         stored = asking.load.rate * asking.span.step / 1000
         is_cheaper = 0 < stored <= _REMOTE_GAIN
         if is_cheaper or remote_read:
-            reason = _why_no_remote_read(asking)
+            reason = remote_labels(asking.server, asking.names, asking.matchers, asking.span)
             if isinstance(reason, frozenset):
                 step = asking.span.step / 1000
                 source.notes.append(f"read by remote read, thinned to {step:g} s")
@@ -297,25 +297,26 @@ def _jobs(asking: _Asking, source: Source, *, remote_read: bool | None) -> list[
     return list(_query_jobs(asking, asking.names, asking.span))
 
 
-def _why_no_remote_read(asking: _Asking) -> frozenset[str] | str:
+def remote_labels(
+    server: Server, names: Sequence[str], matchers: str, span: Range
+) -> frozenset[str] | str:
     """Give the labels that remote read adds to series, or why there is no remote read."""
     # Decoding is compiled, and takes a second to load
     from capacity.load import remote_read
 
-    server = asking.server
-    if remote_read.matchers_of(asking.matchers) is None:
+    if remote_read.matchers_of(matchers) is None:
         return "matchers that only query_range understands"
-    reason = remote_read.missing(server, asking.span.start)
+    reason = remote_read.missing(server, span.start)
     if reason is not None:
         return reason
     added = external_labels(server) or frozenset()
     if not added:
         return added
     try:
-        own = label_names(server, asking.names, asking.matchers, asking.span)
+        own = label_names(server, names, matchers, span)
     except (RefusedError, ExportError):
         return "the server does not tell which labels its series have"
-    asked = {name for name, _, _ in remote_read.matchers_of(asking.matchers) or ()}
+    asked = {name for name, _, _ in remote_read.matchers_of(matchers) or ()}
     if unclear := added & (own | asked):
         return f"external label {min(unclear)} cannot be told from that of series"
     return added

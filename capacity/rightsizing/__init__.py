@@ -11,7 +11,8 @@ import polars as pl
 from capacity.errors import ExportError
 from capacity.inventory import Inventory
 from capacity.rightsizing.advice import advise
-from capacity.rightsizing.source import USAGE, parts
+from capacity.rightsizing.part import USAGE
+from capacity.rightsizing.source import parts
 from capacity.rightsizing.usage import collect
 from capacity.rightsizing.workloads import CONTAINER, workload_usage
 from capacity.rightsizing_settings import RightsizingSettings

@@ -11,7 +11,7 @@ import polars as pl
 
 from capacity.export import Metrics, concat
 from capacity.observe.names import copies
-from capacity.rightsizing.source import CPU, MEMORY, Part
+from capacity.rightsizing.part import CPU, MEMORY, Part
 from capacity.rightsizing.steps import COUNTER, GAUGE, UNUSED, Held, Integers, Numbers, Singles
 from capacity.rightsizing.steps import Steps as Rows
 from capacity.rightsizing_settings import RightsizingSettings

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from capacity.rightsizing import Sizing, rightsize, source
+from capacity.load import prom_api
+from capacity.load.prom_server import RefusedError
+from capacity.rightsizing import Sizing, api, rightsize, source
+from capacity.rightsizing import blocks as of_blocks
 from capacity.rightsizing_settings import RightsizingSettings
-from tests.rightsizing.pods import MI, Pods
+from tests.prometheus_server import Written, serving_blocks, write_blocks
+from tests.rightsizing.pods import MI, START, Pods
 from tests.rightsizing.test_rightsizing import DAY, memory, size, used, web
 
 pytestmark = pytest.mark.skipif(
@@ -25,26 +31,31 @@ def made() -> Pods:
     return pods
 
 
-def openmetrics(pods: Pods) -> str:
-    lines: dict[str, list[str]] = {}
+def written(pods: Pods) -> list[Written]:
+    """Give the series as text, a family's next to each other."""
+    out = []
     for labels, times, values in zip(pods.labels, pods.times, pods.values, strict=True):
-        name = labels["__name__"]
         told = ",".join(f'{k}="{v}"' for k, v in labels.items() if k != "__name__")
-        own = lines.setdefault(name, [f"# TYPE {name} unknown"])
-        own += [
-            f"{name}{{{told}}} {value!r} {time / 1000:.3f}"
-            for time, value in zip(times.tolist(), values.tolist(), strict=True)
-        ]
-    return "\n".join([*(line for own in lines.values() for line in own), "# EOF", ""])
+        at = times.astype(int).tolist()
+        out.append((f"{labels['__name__']}{{{told}}}", at, values.tolist()))
+    return out
 
 
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("blocks")
-    (folder / "all.om").write_text(openmetrics(made()), encoding="utf-8")
-    command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=48h", "openmetrics"]
-    subprocess.run([*command, folder / "all.om", folder / "data"], check=True, capture_output=True)
-    return folder / "data"
+    return write_blocks(written(made()), folder, "--max-block-duration=48h")
+
+
+@pytest.fixture(scope="module")
+def server(blocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving_blocks(blocks, tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def whole() -> Sizing:
+    return size(made())
 
 
 def told(sizing: Sizing) -> list[tuple[object, ...]]:
@@ -52,14 +63,69 @@ def told(sizing: Sizing) -> list[tuple[object, ...]]:
 
 
 def test_windows_of_blocks_give_what_the_whole_gives(
-    blocks: Path, monkeypatch: pytest.MonkeyPatch
+    blocks: Path, whole: Sizing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = size(made())
     assert told(rightsize(str(blocks))) == told(whole)
-    monkeypatch.setattr(source, "_WINDOW_SAMPLES", 1000)
+    monkeypatch.setattr(of_blocks, "_WINDOW_SAMPLES", 1000)
     monkeypatch.setattr(source, "_WHOLE", 1000)
     parts = list(source.parts(str(blocks), RightsizingSettings()))
     assert len(parts) > 3
     windowed = rightsize(str(blocks))
     assert windowed.samples == whole.samples
     assert told(windowed) == told(whole)
+    counted = windowed.sources.filter(format="tsdb-block")
+    assert counted["kept"].sum() > whole.samples
+    assert counted["refused"].sum() == 0
+
+
+def test_blocks_that_overlap_or_name_a_cluster_outside_are_read_as_frames_and_give_the_same(
+    blocks: Path, whole: Sizing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_WHOLE", 1000)
+    shutil.copytree(blocks, tmp_path / "data")
+    first = min(path for path in (tmp_path / "data").iterdir() if path.is_dir())
+    shutil.copytree(first, first.with_name("01HZZZZZZZZZZZZZZZZZZZZZZZ"))
+    again = rightsize(str(tmp_path / "data"))
+    assert again.samples == whole.samples
+    assert told(again) == told(whole)
+    for meta in (tmp_path / "data").glob("*/meta.json"):
+        text = json.loads(meta.read_text())
+        meta.write_text(json.dumps(text | {"thanos": {"labels": {"cluster": "north"}}}))
+    assert told(rightsize(str(tmp_path / "data"))) == told(whole)
+
+
+def test_a_server_gives_what_its_blocks_give_with_remote_read_and_peaks_without(
+    server: str, whole: Sizing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_QUESTION", 1)
+    chosen = {"start": str(START / 1000), "end": str(START / 1000 + 3 * 86_400)}
+    read = rightsize(server, RightsizingSettings(**chosen))
+    monkeypatch.setattr(prom_api, "remote_labels", lambda *_: "there is none")
+    stepped = rightsize(server, RightsizingSettings(**chosen))
+    assert "remote read" in str(read.sources["reason"][0])
+    assert read.samples == whole.samples
+    assert told(read) == told(whole)
+    # Steps of a server end where ours begin: a sample on the edge counts to the one before
+    memory = [one for one in told(stepped) if "memory" in str(one[1])]
+    assert memory == [one for one in told(whole) if "memory" in str(one[1])]
+
+
+def test_a_server_that_refuses_remote_read_midway_is_asked_by_steps_from_there_on(
+    server: str, whole: Sizing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"start": str(START / 1000), "end": str(START / 1000 + 3 * 86_400)}
+    monkeypatch.setattr(api, "_QUESTION", 1)
+    # A limit of the server: half of the questions pass
+    ask, asked = api.remote_read.read, []
+
+    def limited(*args: Any, **more: Any) -> Any:
+        asked.append(args)
+        if len(asked) > 20:
+            raise RefusedError(400, "exceeded sample limit")
+        return ask(*args, **more)
+
+    monkeypatch.setattr(api.remote_read, "read", limited)
+    made = rightsize(server, RightsizingSettings(**chosen))
+    assert any("aggregated by the server" in str(reason) for reason in made.sources["reason"])
+    memory = [one for one in told(made) if "memory" in str(one[1])]
+    assert memory == [one for one in told(whole) if "memory" in str(one[1])]
