@@ -17,6 +17,7 @@ import polars as pl
 from capacity.errors import FactError
 from capacity.facts.schema import (
     CAVEATS,
+    CHART_TYPES,
     CHART_VALUES,
     COMPONENTS,
     DYNAMIC,
@@ -35,6 +36,7 @@ __all__ = [
     "LATEST",
     "VERSIONS",
     "caveats",
+    "chart_types",
     "chart_values",
     "components",
     "dynamic",
@@ -170,6 +172,17 @@ def chart_values(version: str | None = None) -> pl.DataFrame:
     True
     """
     return _valid(CHART_VALUES, version)
+
+
+def chart_types(version: str | None = None) -> pl.DataFrame:
+    """Give the types that values of Cilium's Helm chart may have. Parameters, Raises as in `maps`.
+
+    Examples
+    --------
+    >>> chart_types("1.16").filter(key="bpf.mapDynamicSizeRatio")["types"].to_list()
+    ['null number']
+    """
+    return _valid(CHART_TYPES, version)
 
 
 def metrics(version: str | None = None) -> pl.DataFrame:

@@ -62,6 +62,18 @@ CHART_VALUES: Final = Table(
         _SOURCE,
     ),
 )
+# Made by tools/chart_types.py; charts before 1.16 have no schema
+CHART_TYPES: Final = Table(
+    "chart_types",
+    "JSON types that a value of Cilium's Helm chart may have: Helm refuses others",
+    (
+        Column("key", pl.String, "", "path of the value, with dots"),
+        Column("types", pl.String, "", "of JSON schema, with spaces between"),
+        _SINCE,
+        _UNTIL,
+        _SOURCE,
+    ),
+)
 REMOVED_VALUES: Final = Table(
     "removed_values",
     "one value on which the chart fails, or which it ignores, from a version on",

@@ -210,5 +210,13 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if not isinstance(value, str | int | float):
         return ""
-    text = str(value)
-    return "" if any(mark in text for mark in _VARIABLES) else text
+    return "" if is_variable(value) else str(value)
+
+
+def is_variable(value: Any) -> bool:
+    """Say whether a value is a text that the deployment fills in.
+
+    >>> is_variable("${cluster_id}"), is_variable(3)
+    (True, False)
+    """
+    return isinstance(value, str) and any(mark in value for mark in _VARIABLES)

@@ -26,8 +26,9 @@ def text(subject: Subject) -> str | None:
     tree: Tree = {}
     comments = {}
     for row in rows.iter_rows(named=True):
-        _known(row["setting"], subject.version)
-        put(tree, row["setting"], scalar(row))
+        value = scalar(row)
+        _known(row["setting"], value, subject.version)
+        put(tree, row["setting"], value)
         comments[row["setting"]] = reason(row)
     return to_yaml(tree, comments)
 
@@ -64,10 +65,17 @@ def metrics(subject: Subject) -> str | None:
     return to_yaml(tree, comments) if tree else None
 
 
-def _known(setting: str, version: str) -> None:
-    """Refuse a value that the chart of this version takes without a word, and ignores."""
+def _known(setting: str, value: int | str, version: str) -> None:
+    """Refuse a value that the chart of this version takes without a word, and ignores.
+
+    And one of a type that Helm would refuse, by the chart's schema.
+    """
     keys = dict(facts.chart_values(version).select("key", "kind").iter_rows())
     parts = setting.split(".")
     above = (".".join(parts[:i]) for i in range(1, len(parts)))
     if keys.get(setting) is None and not any(keys.get(path) == "free" for path in above):
         raise ManifestError(f"{setting}: no value of the chart of Cilium {version}")
+    types = facts.chart_types(version).filter(key=setting)["types"]
+    name = "integer" if isinstance(value, int) else "string"
+    if len(types) and name not in types[0].split():
+        raise ManifestError(f"{setting}: the chart of Cilium {version} takes {types[0]}, no {name}")
