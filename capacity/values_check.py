@@ -49,8 +49,8 @@ def wrong_values(values: Mapping[str, Any], version: str) -> list[WrongValue]:
             near = nearest(key, _chart(version))
             told = "Helm takes it without a word, and it does nothing"
             found.append(WrongValue(key, told + (f"; did you mean {near}?" if near else ""), None))
-        elif (told := type_fault(key, value, version)) is not None:
-            found.append(WrongValue(key, told, None))
+        elif (fault := type_fault(key, value, version)) is not None:
+            found.append(WrongValue(key, fault, None))
     return found
 
 

@@ -27,12 +27,18 @@ from tests.manifests.subjects import AGENT, LB, OPERATOR, subject
 
 POLICY = {"setting": "bpf.policyMapMax", "target": 65536.0}
 HIDDEN = {"setting": "extraConfig.bpf-lb-rev-nat-map-max", "target": 131072.0}
-CHARTS = sorted(Path(os.environ.get("CAPACITY_CHARTS", "/nowhere")).glob("cilium-1.*.tgz"))
+FOLDER = os.environ.get("CAPACITY_CHARTS")
+CHARTS = [
+    pytest.param(path, id=path.stem)
+    for path in (sorted(Path(FOLDER).glob("cilium-1.*.tgz")) if FOLDER else ())
+] or [pytest.param(None, marks=pytest.mark.skip(reason="CAPACITY_CHARTS names no charts"))]
 PRINTED = ("helm-values.yaml", "helm-values-metrics.yaml")
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    found = shutil.which("helm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    found = shutil.which(
+        "helm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     if found is None:
         pytest.skip("helm is not installed: python tools/get_helm.py .venv/bin")
     return subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
@@ -138,7 +144,7 @@ def test_types_are_told_as_a_schema_has_them() -> None:
     assert type_fault("bpf.ctTcpMax", "512k", "1.15") is None
 
 
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("chart", CHARTS)
 def test_ciliums_own_chart_sets_what_was_planned(chart: Path, tmp_path: Path) -> None:
     version = ".".join(re.findall(r"\d+", chart.name)[:2])
     done = helm("template", "cilium", chart, "-n", "kube-system",
@@ -150,8 +156,10 @@ def test_ciliums_own_chart_sets_what_was_planned(chart: Path, tmp_path: Path) ->
     config = named["ConfigMap", "cilium-config"]["data"]
     assert config["bpf-policy-map-max"] == "65536"
     assert config["bpf-lb-map-max"] == config["bpf-lb-rev-nat-map-max"] == "131072"
-    for kind, name, bound in (("DaemonSet", "cilium", ("limits", "memory", "1536Mi")),
-                              ("Deployment", "cilium-operator", ("requests", "cpu", "250m"))):  # fmt: skip
-        container = named[kind, name]["spec"]["template"]["spec"]["containers"][0]
-        assert container["resources"][bound[0]][bound[1]] == bound[2]
+    agent, operator = (
+        named[key]["spec"]["template"]["spec"]["containers"][0]["resources"]
+        for key in (("DaemonSet", "cilium"), ("Deployment", "cilium-operator"))
+    )
+    assert agent["limits"]["memory"] == "1536Mi"
+    assert operator["requests"]["cpu"] == "250m"
     assert "ServiceMonitor" in {item["kind"] for item in found}

@@ -24,6 +24,7 @@ from capacity.manifests import manifests
 from capacity.planning import Plan
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES
+from tests.manifests.test_custom_resources import faults, fields
 
 OURS = ("VerticalPodAutoscaler", "PrometheusRule", "Component")
 
@@ -102,6 +103,11 @@ def test_the_custom_resource_holds_the_same_rules(files: Path) -> None:
     plain = yaml.safe_load((files / "prometheus" / "rules.yaml").read_text())
     wrapped = yaml.safe_load((files / "prometheus" / "prometheusrule.yaml").read_text())
     assert wrapped["spec"] == plain
+    assert wrapped["apiVersion"] == "monitoring.coreos.com/v1"
+    assert list(faults(fields("PrometheusRule"), "spec", wrapped["spec"])) == []
+    # The definition leaves to the operator that a rule has one of both
+    rules = [rule for group in wrapped["spec"]["groups"] for rule in group["rules"]]
+    assert all(("alert" in rule) != ("record" in rule) for rule in rules)
 
 
 def test_promtool_takes_the_scrape_jobs(files: Path, tmp_path: Path) -> None:
