@@ -105,7 +105,7 @@ def _from(
         rows = seen.history(limit)
         past = rows.filter(pl.col("time") <= made)
         try:
-            fitted = fit_quantity(limit, past, known, growth, settings, seen.kernel.slopes)
+            fitted = fit_quantity(limit, past, known, growth, settings, seen.aside)
         except ModelError as error:
             notes.append(f"{limit['subject'] or limit['component']} is not compared: {error}")
             continue

@@ -14,13 +14,13 @@ import numpy as np
 import polars as pl
 
 from capacity.censored import demand
+from capacity.costs import Aside, Believed, believed
 from capacity.errors import ModelError
 from capacity.evidence import too_few
 from capacity.facts import derivations
 from capacity.growth import DRAWS, PER_NODE, Growth, has_varied, node_counts
 from capacity.models import LinearDrivers
 from capacity.models.linear_drivers import MIN_ROWS, Array, block_rows
-from capacity.models.prior import prior
 from capacity.models.recurring import Recurring, recurring
 from capacity.models.scoring import LEVELS
 from capacity.settings import PlanSettings
@@ -139,6 +139,7 @@ class Fitted:
     `rows` is what it was fitted to (time, nodes, value, worst_node); `basis` says how each driver
     was told. `dated` holds draws at `seconds` after the newest time, where growth is known.
     `known` are its rows with all drivers; `model`, `season`, `slopes` what was learnt of them.
+    `believed` says what was believed of each cost beforehand.
     """
 
     limit: dict[str, Any]
@@ -155,6 +156,7 @@ class Fitted:
     model: LinearDrivers
     season: Recurring
     slopes: Mapping[str, float] | None
+    believed: Mapping[str, str]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,7 +206,7 @@ def fit_quantity(
     drivers: pl.DataFrame,
     growth: Growth,
     settings: PlanSettings,
-    slopes: Mapping[str, float] | None = None,
+    aside: Aside | None = None,
 ) -> Fitted:
     """Fit one quantity of the limits table to its drivers and draw it at many node counts.
 
@@ -216,30 +218,31 @@ def fit_quantity(
         Columns time, value, worst_node: the peak over nodes at each step; optionally censored.
     drivers
         Table drivers of the cluster.
-    slopes
-        As of `scenario_draws`, where `observed` has column map_bytes.
+    aside
+        What is known beside the history.
 
     Raises
     ------
     ModelError
         If fewer than 5 points in time have the quantity and its drivers.
     """
-    terms = _terms(limit, observed, drivers)
+    aside = aside or Aside()
+    beliefs = believed(limit, aside)
+    terms = _terms(limit, observed, drivers, beliefs)
     names = list(terms)
     rows = observed.join(drivers, on="time").drop_nulls(["value", "nodes", *names]).sort("time")
     if len(rows) < MIN_ROWS:
         raise ModelError(too_few(limit, observed, rows, names))
     rows = demand(rows, names, limit, settings.seed)
     fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
-    believed = _believed(limit, names)
-    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=believed)
+    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=beliefs.of(names))
     model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
     season = _without_season(model, rows, names, growth.step)
     counts = _looked_at(growth, settings)
-    scenario = scenario_draws(rows, names, counts, settings, slopes=slopes)
+    scenario = scenario_draws(rows, names, counts, settings, slopes=aside.slopes)
     draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
     draws = draws * season.drawn(DRAWS, np.random.default_rng(settings.seed + 2))[:, None]
-    seconds, dated = _dated(model, season, rows, names, growth, settings, slopes)
+    seconds, dated = _dated(model, season, rows, names, growth, settings, aside.slopes)
     fit = _fit_row(limit, model, names, rows)
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
@@ -247,7 +250,7 @@ def fit_quantity(
     parts = _parts(model, names, scenario.draws[:, at], float(counts[at]))
     return Fitted(
         limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed, rows, model, season,
-        slopes,
+        aside.slopes, beliefs.source,
     )  # fmt: skip
 
 
@@ -312,14 +315,13 @@ def _looked_at(growth: Growth, settings: PlanSettings) -> Array:
 
 
 def _terms(
-    limit: dict[str, Any], observed: pl.DataFrame, drivers: pl.DataFrame
+    limit: dict[str, Any], observed: pl.DataFrame, drivers: pl.DataFrame, known: Believed
 ) -> dict[str, float | None]:
     """Drivers of a quantity with their fixed costs, as facts/structure.csv tells; known ones only.
 
     A driver that never varied cannot be told from the base: it is left out, unless its cost is
-    known from elsewhere (facts/priors.csv).
+    known from elsewhere or from the fleet.
     """
-    known = prior(limit["component"], PRIOR_OF.get(limit["quantity"], "")).median
     rows = derivations.structure(limit["component"], limit["subject"], limit["quantity"])
     within = observed.join(drivers, on="time")
     out: dict[str, float | None] = {}
@@ -327,26 +329,10 @@ def _terms(
         if name not in within.columns:
             continue
         values = within[name].drop_nulls()
-        enough = len(values) >= 0.8 * len(within) and (values.n_unique() > 1 or name in known)
+        enough = len(values) >= 0.8 * len(within) and (values.n_unique() > 1 or name in known.costs)
         if enough:
             out[name] = cost
     return out or {"nodes": None}
-
-
-# Costs of resident memory hold for what a limit is held against, too: maps are its constant part
-PRIOR_OF: Final = {"memory": "memory_rss"}
-
-
-def _believed(limit: dict[str, Any], names: list[str]) -> tuple[tuple[float, float], ...] | None:
-    """Give mean and deviation of the prior cost of each driver; None where none is known."""
-    known = prior(limit["component"], PRIOR_OF.get(limit["quantity"], ""))
-    if not known.median:
-        return None
-    nothing = (np.nan, np.nan)
-    return tuple(
-        (known.median[name], known.deviation(name)) if name in known.median else nothing
-        for name in names
-    )
 
 
 def _fit_row(

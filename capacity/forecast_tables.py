@@ -8,12 +8,15 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.forecast import DAY, OUTLOOK_DAYS, PRIOR_OF, Fitted, quantiles, scenario_draws
+from capacity.costs import evidence_rows
+from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles, scenario_draws
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models.linear_drivers import Array
-from capacity.models.prior import BASE, told
+from capacity.models.pooling import Evidence, evidence
+from capacity.models.prior import BASE
 from capacity.settings import PlanSettings
 from capacity.tables import (
+    EVIDENCE,
     EXHAUSTION,
     EXPLANATION,
     FITS,
@@ -102,7 +105,6 @@ def explanation_table(fitted: list[Fitted]) -> pl.DataFrame:
         mean = parts.draws.mean(axis=0)
         whole = float(mean.sum()) or 1.0
         fixed = dict(zip(parts.names, (None, *item.fixed), strict=True))
-        believed = told(item.limit["component"], PRIOR_OF.get(item.limit["quantity"], ""))
         for i, name in enumerate(parts.names):
             known = fixed[name]
             rows.append(
@@ -113,10 +115,29 @@ def explanation_table(fitted: list[Fitted]) -> pl.DataFrame:
                     "swing": high[i] - low[i], "learnt": parts.learnt[i],
                     "basis": "code" if known is not None and np.isfinite(known)
                     else "observed" if parts.learnt[i] >= 0.5 else "prior",
-                    "prior": None if name == BASE else believed.get(name),
+                    "prior": None if name == BASE else item.believed.get(name),
                 }
             )  # fmt: skip
     return check(pl.DataFrame(rows, schema=EXPLANATION.schema), EXPLANATION)
+
+
+def evidence_table(fitted: list[Fitted]) -> pl.DataFrame:
+    """Give table evidence: what histories say of costs, for other clusters to borrow (--pool)."""
+    rows = [
+        row
+        for item in fitted
+        for row in evidence_rows(item.limit, _evidence(item), item.rows["time"].max())
+    ]
+    return check(pl.DataFrame(rows, schema=EVIDENCE.schema), EVIDENCE)
+
+
+def _evidence(item: Fitted) -> Evidence:
+    """Sum up what the rows say of the costs that are fitted."""
+    drivers, fixed = item.known.select(item.names).to_numpy(), np.asarray(item.fixed)
+    free = np.isnan(fixed)
+    own = [name for name, is_free in zip(item.names, free, strict=True) if is_free]
+    rest = item.known["value"].to_numpy() - drivers @ np.nan_to_num(fixed)
+    return evidence(own, drivers[:, free], rest)
 
 
 def history_rows(fitted: Fitted) -> pl.DataFrame:

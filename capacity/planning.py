@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from capacity import censored, facts, shipped
+from capacity.costs import Aside, fleet_costs
 from capacity.coverage import coverage
 from capacity.doubts import corrected, doubts
 from capacity.errors import ExportError, ModelError
@@ -16,6 +17,7 @@ from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.forecast import Fitted, fit_quantity, worst_by_time
 from capacity.forecast_tables import (
+    evidence_table,
     exhaustion_row,
     explanation_table,
     fits_table,
@@ -52,7 +54,8 @@ Progress = Callable[[str, float], None]
 
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
-    "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook", "scenario",
+    "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook",
+    "evidence", "scenario",
     "maps", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
     "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
@@ -74,6 +77,7 @@ class Plan:
     forecast: pl.DataFrame
     explanation: pl.DataFrame
     sensitivity: pl.DataFrame
+    evidence: pl.DataFrame
     outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
@@ -173,6 +177,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         forecast=pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         explanation=explanation_table(fitted),
         sensitivity=sensitivity_table(fitted, growth, settings),
+        evidence=evidence_table(fitted),
         outlook=outlook_table(fitted, growth, cluster),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),
@@ -208,6 +213,7 @@ class Observed:
     doubts: pl.DataFrame
     limits: pl.DataFrame
     kernel: KernelMemory
+    aside: Aside
 
     def history(self, limit: dict[str, Any]) -> pl.DataFrame:
         """Give what a limited quantity was over time, without suspected leaks.
@@ -241,9 +247,10 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     steps = corrected(steps, distrusted)
     bounds = limits(steps, inventory, settings, version)
     kernel = kernel_memory(steps, driven, inventory, settings, version)
+    fleet = fleet_costs(settings.pool, cluster) if settings.pool else {}
     seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds, kernel,
+        bounds, kernel, Aside(kernel.slopes, fleet),
     )  # fmt: skip
     return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
 
@@ -377,9 +384,7 @@ def _fit_all(
         say(f"fitting {name}", 0.4 + 0.5 * i / len(seen.limits))
         try:
             rows = seen.history(limit)
-            fitted.append(
-                fit_quantity(limit, rows, seen.drivers, growth, settings, seen.kernel.slopes)
-            )
+            fitted.append(fit_quantity(limit, rows, seen.drivers, growth, settings, seen.aside))
         except ModelError as error:
             gaps.append(f"{name} is not planned: {error}")
     return fitted, gaps

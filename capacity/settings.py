@@ -96,6 +96,10 @@ class PlanSettings:
     price_memory: float | None = _field(
         None, "Price of a GiB of memory for a month, in your currency.", "1"
     )
+    pool: str | None = _field(
+        None, "Folder with plans of other clusters (their --out, or a fleet's): what too little "
+        "history cannot tell of costs is borrowed from theirs.",
+    )  # fmt: skip
     start: str | None = _field(None, "Start of the history: RFC 3339, epoch seconds, or -30d.")
     end: str | None = _field(None, "End of the history; the newest sample where left out.")
     step: str | None = _field(None, "Resolution asked from an API, e.g. 5m.", "duration")

@@ -22,7 +22,7 @@ from capacity.report.runs import to_json
 from capacity.report.site import FIND, document, link, script, state, table
 from capacity.report.summary import escaped
 from capacity.report.summary import table as lines_of
-from capacity.tables import check
+from capacity.tables import EVIDENCE, check
 from capacity.writing import file_name, write
 from capacity.writing import told as telling
 
@@ -95,6 +95,18 @@ def by_urgency(results: Sequence[Result]) -> list[Result]:
     return sorted(seen, key=order)
 
 
+def evidence_table(results: Sequence[Result]) -> pl.DataFrame:
+    """Give table evidence of all clusters, for others to borrow costs from (--pool)."""
+    rows = [
+        {**row, "cluster": result["cluster"]}
+        for result in results
+        for row in result.get("evidence") or []
+    ]
+    frame = pl.DataFrame(rows, schema={**EVIDENCE.schema, "time": pl.String})
+    at = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="ms", time_zone="UTC")
+    return check(frame.with_columns(at), EVIDENCE)
+
+
 def write_fleet(
     out: Path, run: str, members: Sequence[Member], results: Sequence[Result], *, pages: bool
 ) -> Path:
@@ -121,13 +133,15 @@ def write_fleet(
         raise SettingsError(f"{final}: is there already; a run is never overwritten")
     part = out / FOLDER / f".{run}.part"
     frame, whole = fleet_table(results), outcome(members, results)
-    parquet = BytesIO()
+    parquet, sums = BytesIO(), BytesIO()
     frame.write_parquet(parquet)
+    evidence_table(results).write_parquet(sums)
     # Beside the table, since times differ from run to run and equal data give equal bytes
     timing = {result["cluster"]: result["seconds"] for result in results}
     page = fleet_page(whole, results, run if pages else None)
     with telling(final):
         write(part / "fleet.parquet", parquet.getvalue())
+        write(part / "evidence.parquet", sums.getvalue())
         write(part / "fleet.csv", frame.write_csv())
         write(part / "timing.json", to_json(timing))
         write(part / "outcome.json", to_json(whole))

@@ -247,6 +247,26 @@ SENSITIVITY: Final = Table(
         Column("basis", pl.String, "", "observed, prior, code, growth laws, or judgment"),
     ),
 )
+EVIDENCE: Final = Table(
+    "evidence",
+    "what one quantity's history says of its costs, as sums: other clusters borrow it (--pool)",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("time", TIME, "", "newest time of the history"),
+        Column("driver", pl.String),
+        Column(
+            "other",
+            pl.String,
+            "",
+            "with this driver: drivers' products; null: products with the quantity",
+            nullable=True,
+        ),
+        Column("value", pl.Float64, "", "sum over rows, divided by the variance of the noise"),
+    ),
+)
 OUTLOOK: Final = Table(
     "outlook",
     "one quantity at one time ahead: to be compared with what comes",

@@ -1,0 +1,156 @@
+"""What is known of costs beside a cluster's own history: from elsewhere, and from its fleet.
+
+Costs from elsewhere are rows of facts/priors.csv; a fleet is told by the tables `evidence` of other
+clusters' plans (`--pool`). A cluster with much history outweighs both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from capacity.errors import ExportError, SchemaError
+from capacity.models.pooling import Evidence, Pooled, pooled
+from capacity.models.prior import BASE, prior, told
+from capacity.tables import EVIDENCE, check
+
+Key = tuple[str, str | None, str]
+# Costs of resident memory hold for what a limit is held against, too: maps are its constant part
+PRIOR_OF: Final = {"memory": "memory_rss"}
+_FILE: Final = "evidence.parquet"
+_KEYS: Final = ("component", "subject", "quantity")
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What is known beside the history.
+
+    Attributes
+    ----------
+    slopes
+        Driver → bytes of maps that one more of it makes (kernel_memory.py). [byte]
+    fleet
+        (component, subject, quantity) → costs pooled over other clusters.
+    """
+
+    slopes: Mapping[str, float] = field(default_factory=dict)
+    fleet: Mapping[Key, Pooled] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """Costs believed beforehand: driver → mean and standard deviation, and whose they are."""
+
+    costs: Mapping[str, tuple[float, float]]
+    source: Mapping[str, str]
+
+    def of(self, names: list[str]) -> tuple[tuple[float, float], ...] | None:
+        """Give them in the order of drivers, nan where nothing is believed; None for none."""
+        nothing = (np.nan, np.nan)
+        return tuple(self.costs.get(name, nothing) for name in names) if self.costs else None
+
+
+def believed(limit: Mapping[str, Any], aside: Aside) -> Believed:
+    """Give what is believed of a quantity's costs: by its fleet, where that tells."""
+    component, subject, quantity = (limit[key] for key in _KEYS)
+    name = PRIOR_OF.get(quantity, "")
+    known, source = prior(component, name), told(component, name)
+    costs = {n: (known.median[n], known.deviation(n)) for n in known.median if n != BASE}
+    fleet = aside.fleet.get((component, subject, quantity))
+    if fleet is None:
+        return Believed(costs, source)
+    own = {n: fleet.prior(n) for n in fleet.mean}
+    words = {
+        n: f"fleet: {mean:,.4g} ± {deviation:,.2g}; pooled over {fleet.clusters} other clusters"
+        for n, (mean, deviation) in own.items()
+    }
+    return Believed({**costs, **own}, {**source, **words})
+
+
+def evidence_rows(limit: Mapping[str, Any], told: Evidence, time: Any) -> list[dict[str, Any]]:
+    """Give rows of table evidence: what one quantity's history says of its costs."""
+    keys: dict[str, Any] = {"time": time}
+    keys |= {key: limit[key] for key in ("cluster", *_KEYS)}
+    pairs = [
+        {"driver": one, "other": other, "value": float(told.information[i, j])}
+        for i, one in enumerate(told.names)
+        for j, other in enumerate(told.names)
+    ]
+    single = [
+        {"driver": name, "other": None, "value": float(value)}
+        for name, value in zip(told.names, told.weighted, strict=True)
+    ]
+    told_rows: list[dict[str, Any]] = [*pairs, *single]
+    return [keys | row for row in told_rows]
+
+
+def fleet_costs(place: str, cluster: str) -> dict[Key, Pooled]:
+    """Pool costs of all other clusters whose plans lie in a folder.
+
+    Parameters
+    ----------
+    place
+        Folder that is searched for evidence.parquet, as plans and fleets write it.
+    cluster
+        Left out: its own history is told by itself.
+
+    Raises
+    ------
+    ExportError
+        If there is no such file, or one cannot be read.
+    """
+    root = Path(place)
+    files = sorted(root.rglob(_FILE)) if root.is_dir() else [root] if root.is_file() else []
+    if not files:
+        raise ExportError(
+            f"pool: {place} holds no {_FILE}; give a folder with plans (--out) of other clusters"
+        )
+    rows = pl.concat([_read(file) for file in files]).filter(pl.col("cluster") != cluster)
+    newest = rows.filter(pl.col("time") == pl.col("time").max().over("cluster")).unique()
+    out: dict[Key, Pooled] = {}
+    for key, part in newest.partition_by(list(_KEYS), as_dict=True, maintain_order=True).items():
+        told = [_evidence(one) for one in part.sort("cluster").partition_by("cluster")]
+        first = believed(dict(zip(_KEYS, key, strict=True)), Aside()).costs
+        found = pooled(told, {**_vague(told), **first})
+        if found.mean:
+            out[key[0], key[1], key[2]] = found
+    return out
+
+
+def _read(file: Path) -> pl.DataFrame:
+    try:
+        frame = check(pl.read_parquet(file), EVIDENCE)
+    except (OSError, pl.exceptions.PolarsError, SchemaError) as error:
+        told = " ".join(str(error).split())
+        raise ExportError(f"pool: {file}: is no table evidence of a plan: {told}") from None
+    if not frame["value"].is_finite().all():
+        raise ExportError(f"pool: {file}: holds values that are no numbers; plan that cluster anew")
+    return frame
+
+
+def _evidence(rows: pl.DataFrame) -> Evidence:
+    names = rows["driver"].unique().sort().to_list()
+    info, weighted = np.zeros((len(names), len(names))), np.zeros(len(names))
+    for driver, other, value in rows.select("driver", "other", "value").iter_rows():
+        if other is None:
+            weighted[names.index(driver)] = value
+        elif other in names:
+            info[names.index(driver), names.index(other)] = value
+    return Evidence(tuple(names), (info + info.T) / 2, weighted)
+
+
+def _vague(told: list[Evidence]) -> dict[str, tuple[float, float]]:
+    """Of drivers that nothing elsewhere tells of: what each explains alone, in all clusters."""
+    info: dict[str, float] = {}
+    weighted: dict[str, float] = {}
+    for one in told:
+        for i, name in enumerate(one.names):
+            info[name] = info.get(name, 0.0) + float(one.information[i, i])
+            weighted[name] = weighted.get(name, 0.0) + float(one.weighted[i])
+    means = {name: weighted[name] / total for name, total in info.items() if total > 0}
+    return {name: (mean, mean) for name, mean in means.items() if mean > 0}
