@@ -20,9 +20,8 @@ _ROUNDS: Final = 200
 _CLOSE: Final = 1e-6
 # Between clusters costs are taken to differ by a tenth at least: workloads differ
 _LEAST: Final = 0.1
-# How costs scatter weighs as much as so many clusters before any is seen: as far as their mean is
-# in doubt. A judgment; a single cluster cannot tell
-_BELIEF: Final = 1.0
+# How far costs scatter before clusters tell, as heavy as one cluster: a single one tells nothing
+_SCATTER: Final = 0.3
 # An autocorrelation near 1 leaves no row that tells anything of its own
 _MOST: Final = 0.95
 
@@ -119,7 +118,7 @@ def pooled(told: Sequence[Evidence], believed: Mapping[str, tuple[float, float]]
         precision = count * spread**-2 + doubt**-2
         new = np.maximum((own.sum(axis=0) * spread**-2 + start * doubt**-2) / precision, 0.0)
         second = np.diagonal(post, axis1=1, axis2=2) + (own - new) ** 2
-        wide = np.sqrt((second.sum(axis=0) + _BELIEF * doubt**2) / (count + _BELIEF))
+        wide = np.sqrt((second.sum(axis=0) + (_SCATTER * new) ** 2) / (count + 1))
         wide = np.maximum(wide, _LEAST * np.maximum(new, _LEAST))
         moved = np.abs(new - mean).max() + np.abs(wide - spread).max()
         mean, spread = new, wide

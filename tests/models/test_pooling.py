@@ -57,7 +57,7 @@ def test_a_driver_of_one_cluster_alone_does_not_bend_the_others() -> None:
     with_more = evidence((*NAMES, "policies"), x, 1e8 + x @ costs + 1e5 * rng.normal(size=days))
     fleet = pooled([with_more], BELIEVED)
     assert set(fleet.mean) == set(NAMES)
-    assert fleet.mean["endpoints"] == pytest.approx(3000, rel=0.02)
+    assert fleet.mean["endpoints"] == pytest.approx(3000, rel=0.05)
 
 
 def test_a_driver_that_never_moved_is_no_evidence() -> None:
