@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capacity.rightsizing_settings import STRATEGY_NAMES, RightsizingSettings
+from capacity.rightsizing_settings import GUARD_NAMES, STRATEGY_NAMES, RightsizingSettings
 
 if TYPE_CHECKING:
     from capacity.rightsizing import Sizing
@@ -41,9 +41,13 @@ SETTINGS = 4
 @click.option("--memory-price", type=float, help="Price of a GiB of memory for an hour.")
 @click.option("--vpa", type=click.Choice(["Off", "Initial", "Recreate", "InPlaceOrRecreate"]),
               help="Write VerticalPodAutoscaler objects of this update mode too.")  # fmt: skip
+@click.option("--guard", "guards", multiple=True, type=click.Choice(GUARD_NAMES),
+              help="Plan such objects too (several allowed); written below guards/.")  # fmt: skip
+@click.option("--quota-margin", type=float, default=0.25, show_default=True,
+              help="Share that quotas and largest limits leave for growth.")  # fmt: skip
 @click.option("--top", type=int, default=20, show_default=True, help="Lines of the table.")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="Folder for tables/, kustomize/ and vpa/; whole or not at all.")  # fmt: skip
+              help="Folder for tables/ and manifests; whole or not at all.")  # fmt: skip
 @click.option("-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table",
               show_default=True, help="Print a table, JSON or CSV.")  # fmt: skip
 def resources(
@@ -60,12 +64,12 @@ def resources(
     Examples:
       capacity resources /var/lib/prometheus/data --cpu-price 0.03 --memory-price 0.004
       capacity resources https://prometheus.example:9090 --namespace shop --strategy krr -o csv
-      capacity resources export/ --inventory dump/ --out sized --vpa Off
+      capacity resources export/ --inventory dump/ --out sized --guard quota --guard pdb
     """
     from capacity import printing
     from capacity.load import is_url, read_inventory
     from capacity.rightsizing import rightsize
-    from capacity.rightsizing.view import by_container, totals
+    from capacity.rightsizing.view import by_container, guard_lines, totals
 
     settings = RightsizingSettings(**options)
     told = inventory or (None if is_url(source) else source)
@@ -77,6 +81,9 @@ def resources(
         click.echo(totals(made.resources))
         shown = made.resources.head(SETTINGS * max(top, 0))
         printing.show(by_container(shown), "table")
+        if len(made.guards):
+            click.echo(f"\n{len(made.guards)} fields of quotas, defaults, budgets, autoscalers")
+            printing.show(guard_lines(made.guards), "table")
     else:
         printing.show(made.resources, output)  # type: ignore[arg-type]
     for warning in made.warnings:
@@ -88,12 +95,13 @@ def resources(
 
 
 def _write(made: Sizing, out: Path, vpa: str | None) -> None:
-    from capacity.manifests import workload_patches
+    from capacity.manifests import workload_guards, workload_patches
     from capacity.outcome import new_folder
 
     with new_folder(out) as folder:
         files = {
             "kustomize": workload_patches.patches(made.resources),
+            "guards": workload_guards.texts(made.guards),
             "vpa": workload_patches.autoscalers(made.resources, vpa) if vpa else {},  # type: ignore[arg-type]
         }
         for kind, texts in files.items():
@@ -101,7 +109,10 @@ def _write(made: Sizing, out: Path, vpa: str | None) -> None:
                 (folder / kind).mkdir(exist_ok=True)
                 (folder / kind / name).write_text(text, encoding="utf-8")
         (folder / "tables").mkdir()
-        for name, frame in (("rightsizing", made.resources), ("usage", made.usage)):
+        told_tables = {
+            "rightsizing": made.resources, "usage": made.usage, "guards": made.guards,
+        }  # fmt: skip
+        for name, frame in told_tables.items():
             frame.write_parquet(folder / "tables" / f"{name}.parquet")
             frame.write_csv(folder / "tables" / f"{name}.csv")
         told = {

@@ -13,6 +13,7 @@ from capacity.units import parse_duration
 STRATEGY_NAMES: Final = (
     "capacity", "krr", "vpa", "goldilocks-guaranteed", "goldilocks-burstable",
 )  # fmt: skip
+GUARD_NAMES: Final = ("quota", "limit-range", "pdb", "hpa")
 # prometheus/prometheus documentation: rate() needs two samples, scrapes come each 15 s to 2 min
 _STEPS: Final = (30.0, 3600.0)
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -43,6 +44,8 @@ class RightsizingSettings:
     allow_hpa: bool = False
     cpu_price: float | None = None
     memory_price: float | None = None
+    guards: tuple[str, ...] = ()
+    quota_margin: float = 0.25
 
     def __post_init__(self) -> None:
         faults = list(_faults(self))
@@ -77,6 +80,13 @@ def _faults(settings: RightsizingSettings) -> list[str]:
         for name in settings.namespaces
         if not _NAMESPACE.fullmatch(name)
     ]
+    out += [
+        f"guards: {name!r} is not known; choose of {', '.join(GUARD_NAMES)}"
+        for name in settings.guards
+        if name not in GUARD_NAMES
+    ]
+    if not 0 <= settings.quota_margin <= 10:
+        out.append(f"quota_margin: {settings.quota_margin} is outside 0…10")
     if not 0 <= settings.worth <= 1:
         out.append(f"worth: {settings.worth} is outside 0…1")
     for name in ("cpu_price", "memory_price"):

@@ -47,6 +47,7 @@ TABLES_OF: Final[Mapping[Table, tuple[str, ...]]] = {
     OBJECTS: (
         "CiliumClusterwideEnvoyConfig", "CiliumEgressGatewayPolicy", "CiliumEnvoyConfig",
         "CiliumLoadBalancerIPPool", "CiliumLocalRedirectPolicy", "CiliumNodeConfig",
+        "HorizontalPodAutoscaler", "LimitRange", "PodDisruptionBudget", "ResourceQuota",
     ),
     OPTIONS: ("cilium-dbg option", "Helm", "HelmRelease", "ConfigMap"),
 }  # fmt: skip
@@ -98,6 +99,8 @@ def tables_of(told: Sequence[tuple[str, Found]]) -> tuple[dict[str, pl.DataFrame
     )
     frames["endpoints"] = _endpoints(rows, nodes, frames["identities"])
     frames["workloads"] = _workloads(rows)
+    others = pl.DataFrame(workloads.selectors(rows), schema=OBJECTS.schema, orient="row")
+    frames["objects"] = check(pl.concat([frames["objects"], others]), OBJECTS)
     frames["bpf_maps"] = _bpf_maps(rows.get("bpf_maps", []))
     policies = sum(len(rows.get(kind, ())) for kind in TABLES_OF[POLICIES])
     twice = policies - len(frames["policies"])

@@ -338,9 +338,11 @@ _CLUSTERWIDE: Final = (
 KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]] = {
     ("", "ConfigMap"): _config,
     ("", "Endpoints"): service_objects.endpoints,
+    ("", "LimitRange"): _kept,
     ("", "Namespace"): _namespace_row,
     ("", "Node"): _node,
     ("", "Pod"): _pod,
+    ("", "ResourceQuota"): _kept,
     ("", "Service"): service_objects.service,
     ("apps", "DaemonSet"): workloads.read,
     ("apps", "Deployment"): workloads.read,
@@ -348,6 +350,7 @@ KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]]
     (_ADMIN_GROUP, "AdminNetworkPolicy"): _policy,
     (_ADMIN_GROUP, "BaselineAdminNetworkPolicy"): _policy,
     (_ADMIN_GROUP, "ClusterNetworkPolicy"): _policy,
+    ("autoscaling", "HorizontalPodAutoscaler"): _kept,
     (_CILIUM, "CiliumCIDRGroup"): _cidr_group,
     (_CILIUM, "CiliumClusterwideEnvoyConfig"): _kept,
     (_CILIUM, "CiliumClusterwideNetworkPolicy"): _policy,
@@ -365,4 +368,5 @@ KINDS: Final[Mapping[tuple[str, str], Callable[[Object, str], list[Row] | str]]]
     ("extensions", "NetworkPolicy"): _policy,
     ("helm.toolkit.fluxcd.io", "HelmRelease"): _helm_release,
     ("networking.k8s.io", "NetworkPolicy"): _policy,
+    ("policy", "PodDisruptionBudget"): _kept,
 }

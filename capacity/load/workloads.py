@@ -47,12 +47,19 @@ def read(item: Object, place: str) -> list[Row]:
         named_ports(pod, ""),
     )
     is_endpoint = not value_at(pod, "hostNetwork", bool)
-    made = (as_json(template[0]), template[1], as_json(template[2]), is_endpoint)
+    selector = as_json({"selector": value_at(item, "spec.selector", dict), "labels": template[0]})
+    made = (as_json(template[0]), template[1], as_json(template[2]), selector, is_endpoint)
     head = (item["kind"], namespace_of(item), name_of(item))
     containers = dicts_at(pod, "containers")
     if not containers:
         raise Fault(f"{_POD}.containers is missing")
     return [(*head, str(one.get("name")), replicas, *_resources(one), *made) for one in containers]
+
+
+def selectors(rows: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Give rows of table objects: how workloads find their pods, and the labels of these."""
+    found = {row[:3]: row[-2] for kind in KINDS for row in rows.get(kind, ())}
+    return [(*key, "", selector) for key, selector in found.items()]
 
 
 def _resources(container: Object) -> list[int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -84,13 +84,24 @@ def _by_workload(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         _WORKLOAD, maintain_order=True
     ):
         namespace, kind, workload = map(str, key)
-        for name in (namespace, workload, *map(str, own["container"].unique())):
-            if not _NAME.fullmatch(name):
-                raise ManifestError(
-                    f"{kind} {workload[:80]!r} in {namespace[:80]!r}: {name[:80]!r} is no name of "
-                    "an object; no manifest is written"
-                )
+        names = (namespace, workload, *map(str, own["container"].unique()))
+        check_names(names, f"{kind} {workload[:80]!r} in {namespace[:80]!r}")
         yield f"{namespace}-{kind.lower()}-{workload}.yaml", own
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Check that names of objects, which make files, are such.
+
+    Raises
+    ------
+    ManifestError
+        If Kubernetes would not take one.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ManifestError(
+                f"{what}: {name[:80]!r} is no name of an object; no manifest is written"
+            )
 
 
 def _quantity(value: int | None, unit: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -11,11 +11,13 @@ import polars as pl
 from capacity.errors import ExportError
 from capacity.inventory import Inventory
 from capacity.rightsizing.advice import advise
+from capacity.rightsizing.guards import guards
 from capacity.rightsizing.part import USAGE
 from capacity.rightsizing.source import parts
 from capacity.rightsizing.usage import collect
 from capacity.rightsizing.workloads import CONTAINER, workload_usage
 from capacity.rightsizing_settings import RightsizingSettings
+from capacity.tables import GUARDS
 
 __all__ = ["Sizing", "rightsize"]
 
@@ -32,6 +34,7 @@ class Sizing:
     sources: pl.DataFrame
     samples: int
     warnings: tuple[str, ...]
+    guards: pl.DataFrame = field(default_factory=GUARDS.empty)
 
 
 def rightsize(
@@ -66,10 +69,9 @@ def rightsize(
         progress("sizing", 0.85)
     rows = workload_usage(usage, inventory.workloads)
     present, warnings = _present(rows, inventory)
-    return Sizing(
-        settings, advise(present, inventory.workloads, settings), rows, usage.sources,
-        usage.samples, tuple(warnings),
-    )  # fmt: skip
+    told = advise(present, inventory.workloads, settings)
+    planned = guards(told, rows, inventory.objects, settings) if settings.guards else GUARDS.empty()
+    return Sizing(settings, told, rows, usage.sources, usage.samples, tuple(warnings), planned)
 
 
 def _present(rows: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, list[str]]:

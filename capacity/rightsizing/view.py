@@ -88,6 +88,27 @@ def _signed(row: dict[str, object]) -> str | None:
     return f"{'-' if saving < 0 else '+'}{format_bytes(abs(saving), 3)}"
 
 
+def guard_lines(guards: pl.DataFrame) -> pl.DataFrame:
+    """Give table guards with amounts as manifests write them."""
+    rows = [
+        {
+            "object": f"{row['namespace']}/{row['guard']}/{row['name']}",
+            "field": row["field"],
+            "is": _guarded(row["current"], row["unit"]),
+            "should be": _guarded(row["target"], row["unit"]),
+            "why": row["reason"],
+        }
+        for row in guards.iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
+
+
+def _guarded(value: int | None, unit: str) -> str:
+    if unit in ("millicore", "byte"):
+        return quantity(value, unit)
+    return "–" if value is None else f"{value}{' %' if unit == 'percent' else ''}"
+
+
 def totals(resources: pl.DataFrame) -> str:
     """Say in one sentence what all changes come to."""
     requests = resources.filter(pl.col("setting").str.starts_with("requests."))

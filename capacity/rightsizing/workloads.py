@@ -40,8 +40,9 @@ def workload_usage(usage: Usage, workloads: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame
         Keys and resource; pods, running, replicas, points, hours; p50 … p99, largest, start
-        of the worst pod; vpa50, vpa90, vpa95, confidence; kills, killed_at, throttled, restarts,
-        leak; request, limit; hpa, by. [millicore or byte]
+        of the worst pod; shared (p50 of the mean pod / of the worst); vpa50, vpa90, vpa95,
+        confidence; kills, killed_at, throttled, restarts, leak; request, limit; hpa, by.
+        [millicore or byte]
     """
     units = owners(usage.units, usage.state, workloads)
     containers = units.select(CONTAINER).unique().sort(CONTAINER).with_row_index("owner")
@@ -137,6 +138,7 @@ def _grouped(rows: pl.DataFrame, usage: Usage) -> pl.DataFrame:
     leaks = pl.col("leak") & (pl.col("largest") >= _LARGE * pl.col("largest").max())
     return rows.group_by("owner", "resource").agg(
         **worst,
+        shared=pl.col("p50").filter(is_long).mean() / pl.col("p50").filter(is_long).max(),
         pods=pl.len(),
         running=alive.sum(),
         points=pl.col("points").sum().cast(pl.Int64),

@@ -148,6 +148,24 @@ RIGHTSIZING: Final = Table(
         Column("side_effect", pl.String, "", "of changing it", nullable=True),
     ),
 )
+GUARDS: Final = Table(
+    "guards",
+    "one field of a quota, default, disruption budget or autoscaler that a plan leads to",
+    (
+        Column("guard", pl.String, "", "quota, limit-range, pdb, hpa"),
+        Column("namespace", pl.String),
+        Column("name", pl.String, "", "of the object"),
+        Column("kind", pl.String, "", "of the workload that it is for", nullable=True),
+        Column("workload", pl.String, nullable=True),
+        Column("field", pl.String, "", "hard.requests.cpu, maxUnavailable …"),
+        Column("unit", pl.String, "", "millicore, byte, percent, or 1"),
+        Column("current", pl.Int64, "of the unit", "null: not set", nullable=True),
+        Column("target", pl.Int64, "of the unit"),
+        Column("exists", pl.Boolean, "", "the object is there already"),
+        Column("selector", pl.String, "", "of the pods, as JSON", nullable=True),
+        Column("reason", pl.String),
+    ),
+)
 _SHAPE_LAW: Final = (
     Column("resource", pl.String),
     Column("kind", pl.String, "", "hard, settable, or tested (Kubernetes goes no further)"),
