@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from capacity.backtesting import backtest
     from capacity.errors import CapacityError
     from capacity.export import Metrics
+    from capacity.fleet_settings import FleetSettings
     from capacity.inventory import Inventory
     from capacity.load import read, read_inventory
     from capacity.planning import Plan, plan
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Public name → module; loaded when first used, so that `capacity --help` stays quick
 _PUBLIC: Final = {
     "CapacityError": "capacity.errors",
+    "FleetSettings": "capacity.fleet_settings",
     "Inventory": "capacity.inventory",
     "Metrics": "capacity.export",
     "Plan": "capacity.planning",
@@ -37,6 +39,7 @@ _ROOMS: Final = ("charts", "cilium", "facts", "models")
 
 __all__ = [
     "CapacityError",
+    "FleetSettings",
     "Inventory",
     "Metrics",
     "Plan",

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capacity.findings import amount
-from capacity.planning import resource
+from capacity.telling import amount, resource
 
 # Changes of node counts that are no news: the fit moves a little with each new sample
 _NEWS: Final = 0.02

@@ -37,6 +37,10 @@ def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1,
                          help="Clusters at a time on this machine; the processors if left out."),
             click.option("--run", "run_name", help="Name of the run; the time in UTC if left out."),
+            click.option("--keep", type=click.IntRange(min=1),
+                         help="Delete all but the newest runs of the fleet and of each cluster."),
+            click.option("--metrics", type=click.Path(path_type=Path), metavar="FILE.prom",
+                         help="Also write metrics for node_exporter's textfile collector."),
             click.option("--wait", default="0s", show_default=True,
                          help="How long to wait for another run over the same folder."),
             OUTPUT,
@@ -79,36 +83,54 @@ def fleet_report(**given: Any) -> None:
 
 
 def _run(kind: Literal["plan", "report"], given: dict[str, Any]) -> None:
-    from capacity import printing
     from capacity.fleet.members import read_fleet
-    from capacity.fleet.overview import fleet_table, headline, outcome, write_fleet
-    from capacity.fleet.running import Job, clear, run_fleet
+    from capacity.fleet.pages import write_fleet
+    from capacity.fleet.results import read
+    from capacity.fleet.running import FLEET, Job, clear, run_fleet
+    from capacity.fleet.work import warm
     from capacity.locks import locked
+    from capacity.metrics import of_run
     from capacity.report.index import reindex
+    from capacity.report.runs import prune
     from capacity.units import parse_duration
     from capacity.writing import file_name
 
-    members = read_fleet(given["path"])
-    run = file_name(given["run_name"] or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}")
+    members, began = read_fleet(given["path"]), datetime.now(UTC)
+    run = file_name(given["run_name"] or f"{began:%Y-%m-%dT%H%M%SZ}")
     job = Job(kind, given["out"], run, given["scheduler"], given["workers"])
     with locked(job.out, parse_duration(given["wait"], what="--wait")), progress() as step:
         results = run_fleet(members, job, progress=step)
-        final = write_fleet(job.out, run, members, results, pages=kind == "report")
-        if kind == "report":
+        is_report = kind == "report"
+        step("writing the fleet's tables and pages", 1.0)
+        final = write_fleet(
+            job.out, run, members, results, pages=is_report, start=warm() if is_report else None
+        )
+        for folder in (FLEET, *(member.folder for member in members)):
+            prune(job.out / folder, given["keep"] or 0)
+        if is_report:
             reindex(job.out)
         clear(job.out)
-    told = outcome(members, results)
-    if given["output"] == "json":
+    told = read(final).outcome
+    code = WRONG if told["not_planned"] else SHORT if told["verdict"] == "short" else 0
+    if given["metrics"] is not None:
+        of_run(final, given["metrics"], began, datetime.now(UTC), code)
+    _print(told, final, given["output"])
+    sys.exit(code)
+
+
+def _print(told: dict[str, Any], final: Path, output: str) -> None:
+    from capacity import printing
+
+    if output == "json":
         printing.print_json(told)
-    elif given["output"] == "csv":
-        sys.stdout.write(fleet_table(results).write_csv())
+    elif output == "csv":
+        sys.stdout.write((final / "fleet.csv").read_text(encoding="utf-8"))
     else:
         import polars as pl
 
-        click.echo(f"\n{headline(told)}\n")
+        click.echo(f"\n{told['headline']}\n")
         printing.show(pl.DataFrame(told["first"], infer_schema_length=None), "table",
                       title="What breaks first")  # fmt: skip
     for row in told["not_planned"]:
         say(f"{row['state']}: {row['cluster']}: {row['error']}")
     say(f"written: {final}")
-    sys.exit(WRONG if told["not_planned"] else SHORT if told["verdict"] == "short" else 0)

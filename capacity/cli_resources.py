@@ -67,9 +67,10 @@ def resources(
       capacity resources export/ --inventory dump/ --out sized --guard quota --guard pdb
     """
     from capacity import printing
-    from capacity.load import is_url, read_inventory
+    from capacity.load import read_inventory
     from capacity.rightsizing import rightsize
     from capacity.rightsizing.view import by_container, guard_lines, totals
+    from capacity.telling import is_url
 
     settings = RightsizingSettings(**options)
     told = inventory or (None if is_url(source) else source)

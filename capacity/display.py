@@ -6,7 +6,7 @@ Label values come from outside; nothing here passes them on as markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from importlib.metadata import version
@@ -15,16 +15,18 @@ from typing import Any, Final
 import polars as pl
 
 from capacity import shipped
-from capacity.export import without_secrets
-from capacity.findings import amount
 from capacity.manifests import manifests as manifest_texts
-from capacity.planning import Plan, resource
+from capacity.planning import Plan
 from capacity.printing import cell
 from capacity.settings import DEMO, PlanSettings
 from capacity.tables import CHANGES
+from capacity.telling import amount, resource, without_secrets
 
 _LONGEST_LINE: Final = 12
 _LONGEST_NAME: Final = 34
+_WIDE: Final = 60
+# More rows than this are scrolled in a page, so that a reader finds what comes after
+_LONG: Final = 24
 _AMOUNT: Final = re.compile(r"[+-]?[\d.,]+( ?(%|[KMGTPE]?i?B|m|x))?|–")
 _STATES: Final = {"fits": "Fits", "short": "Short", "unknown": "Unknown"}
 
@@ -64,13 +66,15 @@ def table(frame: pl.DataFrame, caption: str, *, empty: str = "Nothing to show.")
         return Html(f"<p>{escape(empty)}</p>", empty)
     cells = [[cell(value) for value in row] for row in frame.iter_rows()]
     right = [all(_AMOUNT.fullmatch(row[i]) for row in cells) for i in range(frame.width)]
+    wide = [max(len(row[i]) for row in cells) >= _WIDE for i in range(frame.width)]
     head = "".join(
-        f'<th scope="col"{_look(is_right)}>{escape(name.replace("_", " "))}</th>'
-        for name, is_right in zip(frame.columns, right, strict=True)
+        f'<th scope="col"{_look(is_right, is_wide=is_wide)}>{escape(name.replace("_", " "))}</th>'
+        for name, is_right, is_wide in zip(frame.columns, right, wide, strict=True)
     )
     body = "".join(f"<tr>{_row(row, right)}</tr>" for row in cells)
+    look = "table long" if len(frame) > _LONG else "table"
     html = (
-        f'<div class="table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
+        f'<div class="{look}" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
@@ -85,24 +89,49 @@ def _row(row: list[str], right: list[bool]) -> str:
     return out
 
 
-def _look(is_right: bool, text: str = "", longest: int = _LONGEST_LINE) -> str:
-    """Align and keep short texts such as dates on one line; Jupyter aligns all to the right."""
+def _look(
+    is_right: bool, text: str = "", longest: int = _LONGEST_LINE, *, is_wide: bool = False
+) -> str:
+    """Align and keep short texts such as dates on one line; Jupyter aligns all to the right.
+
+    A column of sentences gets some room, or it would be squeezed to a word a line.
+    """
     one_line = ";white-space:nowrap" if 0 < len(text) <= longest else ""
-    return f' style="text-align:{"right" if is_right else "left"}{one_line}"'
+    room = ";min-width:16em" if is_wide else ""
+    return f' style="text-align:{"right" if is_right else "left"}{one_line}{room}"'
 
 
 def verdict(plan: Plan) -> Html:
     """Give the answer: does it fit, and what breaks first."""
-    state = _STATES[plan.verdict]
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
-        for name, text in _key_facts(plan).items()
+    return answer(plan.verdict, _STATES[plan.verdict], plan.headline, _key_facts(plan))
+
+
+def answer(kind: str, word: str, text: str, told: Mapping[str, str] | None = None) -> Html:
+    """Give an answer in a box: a word in its color, a sentence, some numbers.
+
+    Parameters
+    ----------
+    kind
+        Color: fits, short, unknown.
+    word, text
+        The answer in a word, and in a sentence.
+    told
+        Numbers with their names.
+
+    Examples
+    --------
+    >>> answer("fits", "Held", "90 % of 100 forecasts held.").text
+    'Held. 90 % of 100 forecasts held.'
+    """
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in (told or {}).items()
     )
     html = (
-        f'<div class="verdict {plan.verdict}"><p><strong class="state">{state}.</strong> '
-        f"{escape(plan.headline)}</p><dl>{facts}</dl></div>"
+        f'<div class="verdict {kind}"><p><strong class="state">{escape(word)}.</strong> '
+        f"{escape(text)}</p>{f'<dl>{rows}</dl>' if rows else ''}</div>"
     )
-    return Html(html, f"{state}. {plan.headline}")
+    return Html(html, f"{word}. {text}")
 
 
 def _key_facts(plan: Plan) -> dict[str, str]:
@@ -228,7 +257,10 @@ def settings_of(chosen: PlanSettings, cilium: str | None = None) -> Html:
     """Give settings and versions; credentials are left out."""
     values = {f.name: getattr(chosen, f.name) for f in fields(chosen)}
     values["source"] = without_secrets(values["source"])
-    rows = values | {"cilium-capacity": version("cilium-capacity")}
+    unset = [name for name, value in values.items() if value is None or value == ()]
+    rows = {name: value for name, value in values.items() if name not in unset}
+    rows |= {"not set": tuple(unset)} if unset else {}
+    rows |= {"cilium-capacity": version("cilium-capacity")}
     rows |= {} if cilium is None else {"Cilium": cilium}
     frame = pl.DataFrame({"setting": list(rows), "value": list(_written(rows.values()))})
     return table(frame, "Settings: the same ones over the same data give this report again")

@@ -6,7 +6,6 @@ Label sets are stored once (series table) and samples point to them. Reading liv
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from capacity.tables import SAMPLES, SERIES, SOURCES, check
+from capacity.telling import without_secrets as without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 OWN_COLUMNS: Final = ("cluster", "node", "namespace", "pod", "container", "map_name")
 # Rows that are compared at once
 _SLICE: Final = 1 << 17
-# Passwords may hold @, and / where it was not escaped: what follows the colon is no port then
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^/:\s]*:(?!\d*(?:[/?#]|$))\S*@|[^/\s]*@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +70,6 @@ class Metrics:
         return joined.select(
             [c for c in SERIES.schema if c != "series"] + ["time", "value"]
         ).to_pandas()
-
-
-def without_secrets(source: str) -> str:
-    """Give a path or URL without user name and password; query strings are cut as well.
-
-    >>> without_secrets("https://me:secret@prom.example:9090/api?token=x")
-    'https://prom.example:9090/api'
-    """
-    return _CREDENTIALS.sub("", source).split("?", 1)[0] if "://" in source else source
 
 
 def source_row(

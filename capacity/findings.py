@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
+from capacity.backtesting import ALL, OURS
 from capacity.forecast import FARTHEST
-from capacity.planning import Plan, planned_for, resource
-from capacity.units import format_bytes
+from capacity.planning import Plan, planned_for
+from capacity.telling import amount as amount
+from capacity.telling import resource
+
+# Kind, a word, a sentence: the answer in a box above a page
+Answer = tuple[str, str, str]
+# Between these a 90 % interval is as wide as it should be
+_HELD: Final = (0.87, 0.97)
+
+
+def backtest(scores: pl.DataFrame) -> Answer:
+    """Say how often past forecasts held, and whether a simpler rule would have done better."""
+    pooled = scores.filter(pl.col("quantity") == ALL)
+    ours = pooled.filter(pl.col("method") == OURS)
+    told = int(ours["forecasts"].sum())
+    if not told:
+        return "unknown", "Not tested", "The history is too short for a forecast from a past time"
+    held = float((ours["coverage"] * ours["forecasts"]).sum()) / told
+    text = f"{held:.0%} of {told:,} forecasts from past times held what came (90 % should)"
+    best = pooled.sort("pinball").unique("horizon", keep="first")["method"].to_list()
+    text += f"; least loss of {pooled['method'].n_unique()} methods at {best.count(OURS)} of "
+    text += f"{len(best)} distances"
+    if held < _HELD[0]:
+        return "short", "Too narrow", text
+    return ("fits", "Held", text) if held <= _HELD[1] else ("unknown", "Too wide", text)
+
+
+def upgrade(changes: pl.DataFrame) -> Answer:
+    """Say how much the steps of an upgrade change, and how much asks to be dealt with before."""
+    steps, acting = changes["step"].n_unique(), len(changes.filter("act"))
+    if not steps:
+        return "fits", "Nothing to do", "No newer version is known"
+    text = f"{len(changes)} changes in {steps} {'step' if steps == 1 else 'steps'}; "
+    text += f"{acting} to be dealt with before"
+    return ("short", "To do", text) if acting else ("fits", "Nothing to do", text)
 
 
 def breaks_first(plan: Plan) -> str:
@@ -235,16 +269,3 @@ def capital(text: str) -> str:
     'Map ipcache is full'
     """
     return text[:1].upper() + text[1:]
-
-
-def amount(value: float | None, unit: str) -> str:
-    """Write a quantity with its unit.
-
-    >>> amount(65536.0, "1"), amount(2.0**30, "byte"), amount(250.0, "millicore"), amount(None, "")
-    ('65,536', '1 GiB', '250m', '–')
-    """
-    if value is None:
-        return "–"
-    if unit == "byte":
-        return format_bytes(value)
-    return f"{value:,.0f}m" if unit == "millicore" else f"{value:,.0f}"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capacity.errors import SettingsError
-from capacity.planning import resource
 from capacity.report.runs import main_outcome, read_run
+from capacity.telling import resource
 from capacity.writing import write
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from capacity.cilium.policy import heaviest
 from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics
-from capacity.findings import amount, percent, scope
+from capacity.findings import percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
-from capacity.planning import Plan, detect_version, inventory_of, observed, resource
+from capacity.planning import Plan, detect_version, inventory_of, observed
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES, UPGRADE, data_dictionary
+from capacity.telling import amount, resource
 from capacity.units import format_bytes, parse_bytes
 from capacity.upgrade import upgrade as compare
 
@@ -144,9 +145,9 @@ def scores(told: pl.DataFrame) -> pl.DataFrame:
 
 
 def scores_by_quantity(told: pl.DataFrame) -> pl.DataFrame:
-    """Give how our own forecasts did for each quantity, farthest horizon first, for people."""
+    """Give how our own forecasts did for each quantity, nearest horizon first, for people."""
     rows = told.filter(pl.col("quantity") != ALL, pl.col("method") == OURS)
-    rows = rows.sort("horizon", "quantity", descending=[True, False])
+    rows = rows.sort("horizon", "quantity")
     return rows.select(
         "quantity", pl.format("{} d", pl.col("horizon").round(1)).alias("ahead"), "forecasts",
         *_scored(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -33,7 +33,7 @@ from capacity.kernel_memory import KernelMemory, kernel_memory
 from capacity.lb_advice import with_tier
 from capacity.lb_outlook import tier_outlook
 from capacity.limits import limits, node_memory
-from capacity.load import is_url, read, read_inventory
+from capacity.load import read, read_inventory
 from capacity.maps import maps
 from capacity.observe import by_step, drivers, from_inventory
 from capacity.observe import steps as steps_of
@@ -45,12 +45,14 @@ from capacity.sensitivity import sensitivity_table
 from capacity.service_outlook import service_outlook
 from capacity.settings import DEMO, PlanSettings
 from capacity.tables import DOUBTS, check
+from capacity.telling import Progress as Progress
+from capacity.telling import is_url
+from capacity.telling import resource as resource
 from capacity.throughput.live import COUNTERS
 from capacity.units import parse_duration
 from capacity.upgrade import sentences, upgrade
 
 Verdict = Literal["fits", "short", "unknown"]
-Progress = Callable[[str, float], None]
 
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
@@ -418,17 +420,6 @@ def first_limit(exhaustion: pl.DataFrame, settings: PlanSettings) -> dict[str, A
 def _earlier(*limits: dict[str, Any] | None) -> dict[str, Any] | None:
     known = [limit for limit in limits if limit is not None]
     return min(known, key=lambda limit: limit["nodes"], default=None)
-
-
-def resource(row: dict[str, Any]) -> str:
-    """Name a limited resource for people.
-
-    >>> resource({"component": "map", "subject": "ipcache", "quantity": "map_entries"})
-    'map ipcache'
-    """
-    if row["subject"] is None:
-        return f"{row['component']} {row['quantity']}"
-    return f"map {row['subject']}" if row["component"] == "map" else str(row["subject"])
 
 
 def headline(cluster: str, exhaustion: pl.DataFrame, growth: Growth, settings: PlanSettings) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from capacity.errors import SettingsError
-from capacity.export import without_secrets
+from capacity.telling import without_secrets
 
 # When it runs → as cron writes it, as systemd does
 TIMES: Final = {

@@ -21,7 +21,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src "
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self' "
     "'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
 }

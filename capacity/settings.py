@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from capacity.errors import SettingsError
 from capacity.units import parse_bytes, parse_duration
 
 DEMO: Final = "demo"
+T = TypeVar("T")
 # Providers of facts/managed.csv, which a test compares
 MANAGED: Final = ("gke", "aks", "eks")
 # The columns of table drivers, which a test compares: importing polars here would slow --help
@@ -214,7 +215,7 @@ def _is_amount(text: str) -> bool:
         return False
 
 
-def from_mapping(kind: type[PlanSettings], values: Mapping[str, Any]) -> PlanSettings:
+def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:
     """Make settings from a mapping such as notebook parameters; names and types are checked.
 
     papermill only warns at a name it does not know and turns ``1.20`` into ``1.2``: hence this.
@@ -229,7 +230,8 @@ def from_mapping(kind: type[PlanSettings], values: Mapping[str, Any]) -> PlanSet
     >>> from_mapping(PlanSettings, {"horizon": "90d", "nodes": [1500]}).nodes
     (1500,)
     """
-    known = {f.name: f for f in fields(kind)}
+    # A dataclass, which has no type of its own
+    known = {f.name: f for f in fields(cast("Any", kind))}
     unknown = [name for name in values if name not in known]
     if unknown:
         raise SettingsError(f"unknown setting {unknown}; known: {sorted(known)}")

@@ -13,6 +13,9 @@ from hypothesis import settings
 import capacity
 from capacity.export import Metrics, build
 from capacity.planning import Plan
+from capacity.simulate import simulate, write
+from capacity.simulation_settings import SimulationSettings
+from tests.command import run
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
@@ -53,22 +56,28 @@ def demo() -> Plan:
 
 
 @pytest.fixture(scope="session")
-def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the demo, as `capacity plan --out` writes it; made once for all workers."""
-    from capacity.report import report
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all notebooks over a small simulated cluster; made once for all workers.
 
+    45 days are enough for a backtest. The data are in `cluster`, three folders above the run.
+    """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-page"
-    page, failed = folder / "report.html", folder / "failed"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pages"
+    done, failed = folder / "done", folder / "failed"
     try:
         folder.mkdir()
     except FileExistsError:
-        while not page.exists() and not failed.exists():
+        while not done.exists() and not failed.exists():
             time.sleep(0.1)
         assert not failed.exists(), failed.read_text(encoding="utf-8")
-        return page
+        return folder / "out" / "cluster" / "run"
     try:
-        return report("plan", capacity.PlanSettings(), page)
+        small = SimulationSettings(nodes=30, days=45, step="6h", seed=3)
+        write(simulate(small), folder / "cluster")
+        told = run("report", "all", "cluster", "--out", "out", "--run", "run", cwd=folder)
+        assert told.returncode in (0, 1), told.stderr
     except BaseException as error:  # raised again: the other worker must not wait for ever
         failed.write_text(repr(error), encoding="utf-8")
         raise
+    done.touch()
+    return folder / "out" / "cluster" / "run"

@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--remote-debugging-pipe",
 )  # fmt: skip
-CHARTS = 6
+CHARTS = 7
 # Edges of bands, and the second and third limit line, which differ by dashes and name too
 DECORATION = {(86, 180, 233), (204, 121, 167), (230, 159, 0)}
 # Colors of what a reader sees: text against the page behind it
@@ -133,9 +133,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light")], scope="module", ids=str)
-def view(request: pytest.FixtureRequest, browser: Browser, demo_page: Path) -> tuple[Browser, str]:
+def view(request: pytest.FixtureRequest, browser: Browser, pages: Path) -> tuple[Browser, str]:
     width, scheme = request.param
-    browser.open(demo_page, width=width, scheme=scheme)
+    browser.open(pages / "plan.html", width=width, scheme=scheme)
     return browser, scheme
 
 
@@ -184,10 +184,8 @@ def test_text_and_lines_have_contrast_in_light_and_dark(view: tuple[Browser, str
             assert (light + 0.05) / (dark + 0.05) >= wanted, color
 
 
-def test_a_printed_page_holds_the_charts_within_the_paper(
-    browser: Browser, demo_page: Path
-) -> None:
-    browser.open(demo_page, width=1280, scheme="dark")
+def test_a_printed_page_holds_the_charts_within_the_paper(browser: Browser, pages: Path) -> None:
+    browser.open(pages / "plan.html", width=1280, scheme="dark")
     browser.evaluate("dispatchEvent(new Event('beforeprint'))")
     browser.call("Emulation.setEmulatedMedia", media="print")
     widths = browser.evaluate("[...document.querySelectorAll('.main-svg')].map(s => s.clientWidth)")

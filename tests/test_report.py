@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import capacity
 from capacity import outcome, report, shipped
 from capacity.errors import CapacityError, ExportError, SettingsError
 from capacity.planning import Plan
@@ -68,8 +69,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(demo_page: Path) -> str:
-    return demo_page.read_text(encoding="utf-8")
+def page(pages: Path) -> str:
+    return (pages / "plan.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def plan(pages: Path) -> Plan:
+    """The plan of the page's cluster, made by the library."""
+    cluster = pages.parents[2] / "cluster"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cluster.parent)
+        return capacity.plan(PlanSettings(cluster.name))
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -129,10 +139,10 @@ def test_words_in_a_notebook_state_no_result(name: str) -> None:
 
 
 @pytest.mark.notebook
-def test_the_notebook_gives_the_same_plan_as_the_library(page: str, demo: Plan) -> None:
+def test_the_notebook_gives_the_same_plan_as_the_library(page: str, plan: Plan) -> None:
     told = re.search(r"<summary>outcome.json</summary>\s*<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
     assert told
-    assert json.loads(unescape(told.group(1))) == json.loads(outcome.to_json(demo))
+    assert json.loads(unescape(told.group(1))) == json.loads(outcome.to_json(plan))
 
 
 @pytest.mark.notebook
@@ -183,7 +193,7 @@ def test_the_page_can_be_read_without_eyes(page: str) -> None:
     assert len(read.all("caption")) == len(read.all("table")) > 5
     assert all(a.get("scope") for a in read.all("th"))
     charts = [a for a in read.all("div") if a.get("class") == "chart"]
-    assert len(charts) == 6
+    assert len(charts) == 7
     for chart in charts:
         assert chart["role"] == "img"
         assert chart["tabindex"] == "0"
@@ -191,8 +201,8 @@ def test_the_page_can_be_read_without_eyes(page: str) -> None:
 
 
 @pytest.mark.notebook
-def test_chart_titles_and_tables_tell_the_same_first_limit(page: str, demo: Plan) -> None:
-    first = demo.first_limit
+def test_chart_titles_and_tables_tell_the_same_first_limit(page: str, plan: Plan) -> None:
+    first = plan.first_limit
     assert first is not None
     assert f"{first['nodes']:,} nodes" in page.split("<figcaption")[1].split("</figcaption>")[0]
     assert f">{first['nodes']:,}</td>" in page

@@ -50,7 +50,7 @@ OUTCOME = {
 
 @pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
-    with kernel.kernels(several=False) as started:
+    with kernel.kernels() as started:
         yield started
 
 

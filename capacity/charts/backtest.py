@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from capacity import findings
 from capacity.backtesting import ALL, OURS
 
 # Okabe and Ito: can be told apart with any color vision
@@ -48,15 +49,9 @@ def backtest(scores: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(title_text="how far ahead", type="category")
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", col=1, row=1)
     figure.update_yaxes(rangemode="tozero", tickformat=".1%", col=2, row=1)
-    figure.update_layout(title=_title(ours), template="plotly_white", height=460)
+    figure.update_layout(title=findings.backtest(scores)[2], template="plotly_white", height=460)
     return figure
 
 
 def _days(rows: pl.DataFrame) -> list[str]:
     return [f"{day:g} d" for day in rows["horizon"]]
-
-
-def _title(ours: pl.DataFrame) -> str:
-    told = int(ours["forecasts"].sum())
-    held = float((ours["coverage"] * ours["forecasts"]).sum()) / max(told, 1)
-    return f"{held:.0%} of {told:,} forecasts from past times held what came (90 % should)"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from capacity import findings
-from capacity.charts.look import BLUE, ORANGE, VERMILLION, empty, safe
+from capacity.charts.look import BLUE, ORANGE, VERMILLION, empty, nothing, safe
 from capacity.planning import Plan
 
 _MOST: Final = 15
@@ -40,6 +40,8 @@ def _stacked(table: pl.DataFrame, name: str, title: str, driver: str) -> go.Figu
     rows = table.drop_nulls(["entries", "limit"]).filter(pl.col("limit") > 0)
     rows = rows.sort(pl.col("entries") / pl.col("limit"), name, descending=[True, False])
     rows = rows.head(_MOST)
+    if rows.is_empty():
+        return nothing(title)
     figure = empty(title, height=150 + 30 * max(len(rows), 3))
     labels = [safe(str(row).removeprefix("cilium_")) for row in rows[name]]
     for part, color, told in (

@@ -36,6 +36,17 @@ def empty(title: str, *, height: int) -> go.Figure:
     return _with_title(figure, title)
 
 
+def nothing(title: str) -> go.Figure:
+    """Give a figure that says why there is nothing to draw: a title without axes."""
+    figure = empty(title, height=180)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure.add_annotation(
+        text="nothing to draw", showarrow=False, x=0, y=0.5, xref="paper", yref="paper",
+        font={"size": 13, "color": GRAY}, xanchor="left",
+    )  # fmt: skip
+
+
 def panels(title: str, names: Sequence[str]) -> go.Figure:
     """Give a figure of small panels side by side, two in a row."""
     columns = 2 if len(names) > 1 else 1

@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 
 from capacity import findings
 from capacity.charts.look import BLUE, ORANGE, VERMILLION, empty, safe
-from capacity.planning import Plan, resource
+from capacity.planning import Plan
+from capacity.telling import resource
 
 
 def fullest(plan: Plan) -> go.Figure:

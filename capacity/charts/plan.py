@@ -26,8 +26,9 @@ from capacity.charts.look import (
     safe,
     shade,
 )  # fmt: skip
-from capacity.findings import amount, farthest, nodes_now, percent, scope
-from capacity.planning import Plan, resource
+from capacity.findings import farthest, nodes_now, percent, scope
+from capacity.planning import Plan
+from capacity.telling import amount, resource
 
 _MEBI: Final = float(1 << 20)
 _MOST_PANELS: Final = 6

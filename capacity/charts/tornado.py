@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from capacity import findings
-from capacity.charts.look import BLUE, GRAY, ORANGE, VERMILLION, empty, safe
+from capacity.charts.look import BLUE, GRAY, ORANGE, VERMILLION, empty, nothing, safe
 from capacity.planning import Plan
 from capacity.planning import resource as named
 
@@ -29,11 +29,11 @@ def tornado(plan: Plan, resource: str | None = None) -> go.Figure:
     """
     rows = findings.sensitive(plan, resource)
     told = rows.head(_MOST)
-    figure = empty(findings.tornado(plan, resource), height=170 + 34 * max(len(told), 3))
     if rows.is_empty():
-        return figure
+        return nothing(findings.tornado(plan, resource))
+    figure = empty(findings.tornado(plan, resource), height=170 + 34 * max(len(told), 3))
     first = rows.row(0, named=True)
-    scale, unit = _UNITS.get(first["unit"], (1, "entries or objects"))
+    scale, unit = _UNITS.get(first["unit"], (1, "entries"))
     labels = [safe(name) for name in told["factor"]]
     for end, color, name in (
         ("at_low", BLUE, "low end (5 %)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
+from capacity import findings
 from capacity.charts.look import BLUE, VERMILLION, empty
 
 
@@ -18,8 +19,7 @@ def upgrade(changes: pl.DataFrame) -> go.Figure:
     """
     steps = changes["step"].unique(maintain_order=True)
     acting = changes.filter("act")
-    title = f"{len(changes)} changes in {len(steps)} steps; {len(acting)} to be dealt with before"
-    figure = empty(title if len(steps) else "No newer version is known", height=360)
+    figure = empty(findings.upgrade(changes)[2], height=360)
     for name, color, rows in (
         ("to be dealt with before", VERMILLION, acting),
         ("asks for nothing", BLUE, changes.filter(~pl.col("act"))),

@@ -9,7 +9,8 @@ import polars as pl
 
 from capacity import findings
 from capacity.charts.look import BLUE, VERMILLION, empty, rounded, safe
-from capacity.planning import Plan, resource
+from capacity.planning import Plan
+from capacity.telling import resource
 
 _STOPS: Final = 24
 _MOST: Final = 12

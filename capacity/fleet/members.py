@@ -12,9 +12,8 @@ from typing import Any, Final
 import yaml
 
 from capacity.errors import SettingsError
-from capacity.export import without_secrets
-from capacity.load import is_url
 from capacity.settings import PlanSettings, from_mapping
+from capacity.telling import is_url, without_secrets
 from capacity.units import parse_duration
 from capacity.writing import file_name
 

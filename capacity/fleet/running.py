@@ -22,9 +22,8 @@ from typing import Any, Final
 from capacity.errors import SettingsError
 from capacity.fleet.members import Member, to_plain
 from capacity.fleet.work import Kind, perform
-from capacity.load import is_url
-from capacity.planning import Progress
 from capacity.settings import DEMO
+from capacity.telling import Progress, is_url
 from capacity.writing import told, write
 
 # Where results are while a fleet is at work; no cluster's folder can be named so

@@ -1,4 +1,4 @@
-"""Tables of a fleet: one row a limited resource of a cluster, one row a mesh."""
+"""Tables of a fleet: a row a limited resource of a cluster, a setting to change, a mesh."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ FLEET: Final = Table(
         Column("date_median", TIME, "", "when, in the median", nullable=True),
         Column("probability", pl.Float64, "1", "chance within the horizon", nullable=True),
         Column("status", pl.String, "", "ok, short, unknown", nullable=True),
+    ),
+)
+
+ADVICE: Final = Table(
+    "fleet_advice",
+    "a setting of a cluster that has to be changed",
+    (
+        Column("cluster", pl.String, "", "name in FLEET.yaml"),
+        Column("component", pl.String, "", "map, agent, operator, cluster"),
+        Column("subject", pl.String, "", "name of the map or ID space", nullable=True),
+        Column("setting", pl.String, "", "Helm value, or what has to change"),
+        Column("unit", pl.String, "", "of current and target"),
+        Column("current", pl.Float64, "unit", "as it is", nullable=True),
+        Column("target", pl.Float64, "unit", "as it should be", nullable=True),
+        Column("status", pl.String, "", "raise, set, redesign, error"),
     ),
 )
 

@@ -15,18 +15,20 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from capacity.errors import CapacityError
 from capacity.fleet.members import CREDENTIALS, Member, environment, from_plain
-from capacity.outcome import records
-from capacity.planning import Plan, plan
 from capacity.report import kernel
+from capacity.report.notebook import places
+from capacity.report.page import without
 from capacity.report.runs import Task, run
+from capacity.report.secrets import secrets_of
 from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
 from capacity.warm import Start
+
+if TYPE_CHECKING:
+    from capacity.planning import Plan
 
 Kind = Literal["plan", "report"]
 _ONE_AT_A_TIME: Final = threading.Lock()
@@ -39,6 +41,10 @@ FINDING: Final = (
 )  # fmt: skip
 
 
+ADVICE: Final = ("component", "subject", "setting", "unit", "current", "target", "status")
+_TO_DO: Final = ("raise", "set", "redesign", "error")
+
+
 def warm() -> Start:
     """Give what starts jobs in this process: one warm interpreter for all its threads."""
     with _ONE_AT_A_TIME:
@@ -49,7 +55,7 @@ def warm() -> Start:
 def _warm() -> Start:
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(kernel.kernels(more=(__name__,)))
+    return stack.enter_context(kernel.kernels(more=(*kernel.SHARED["capacity"], __name__)))
 
 
 def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dict[str, Any]:
@@ -65,23 +71,28 @@ def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dic
         Folder of all runs, which this worker must see, and the run's name.
     """
     member, began = from_plain(told), time.monotonic()
+    secrets = secrets_of(os.environ)
     row: dict[str, Any] = {"cluster": member.name, "mesh": member.mesh, "status": "ok",
                            "error": None}  # fmt: skip
     try:
         env = environment(member.credentials)
+        secrets = secrets_of({**os.environ, **env})
         job = warm()("capacity.fleet.work:planned", {"settings": told["settings"], "env": env}, {})
         with closing(job):
             row |= json.loads(job.answer(member.timeout))
         if kind == "report":
-            _pages(member, env, Path(out), run_name)
+            _pages(member, env, secrets, Path(out), run_name)
     except CapacityError as error:
         late = "took longer" in str(error)
-        row |= {"status": "late" if late else "failed", "error": str(error)}
+        text = without(str(error), places(member.settings), secrets)
+        row |= {"status": "late" if late else "failed", "error": text}
     return row | {"seconds": round(time.monotonic() - began, 3)}
 
 
 def planned(settings: Mapping[str, Any], env: Mapping[str, str]) -> bytes:
     """Plan a cluster and give its aggregate as JSON; runs in a job, with its own credentials."""
+    from capacity.planning import plan
+
     if env:
         for name in CREDENTIALS.values():
             os.environ.pop(name, None)
@@ -91,6 +102,10 @@ def planned(settings: Mapping[str, Any], env: Mapping[str, str]) -> bytes:
 
 def aggregate(made: Plan) -> dict[str, Any]:
     """Give what a fleet needs of a plan: counts, limits, growth; some kilobytes."""
+    import polars as pl
+
+    from capacity.outcome import records
+
     last = made.drivers.select(
         pl.col(name).drop_nulls().last() for name in DRIVER_NAMES if name in made.drivers.columns
     ).row(0, named=True)
@@ -108,16 +123,20 @@ def aggregate(made: Plan) -> dict[str, Any]:
         "findings": records(made.exhaustion.select(FINDING)),
         # Costs of containers: what maps hold is mostly Cilium's own arithmetic
         "evidence": records(made.evidence.filter(pl.col("component") != "map")),
+        "advice": records(
+            made.recommendation.filter(pl.col("status").is_in(_TO_DO)).select(ADVICE)
+        ),
         "growth": records(thin.select("time", "q05", "q50", "q95")),
     }
 
 
-def _pages(member: Member, env: Mapping[str, str], out: Path, run_name: str) -> None:
+def _pages(
+    member: Member, env: Mapping[str, str], secrets: tuple[str, ...], out: Path, run_name: str
+) -> None:
     task = Task(
         label=member.name, folder=out / member.folder, run=run_name,
         notebooks=(("plan", member.settings),), timeout=member.timeout, env=dict(env),
-        secrets=tuple(env[CREDENTIALS[key]] for key in member.credentials
-                      if key.endswith("_env") and key != "user_env"),
+        secrets=secrets, shares_library=True,
     )  # fmt: skip
     if not (task.folder / task.run).exists():
         run(task, warm())

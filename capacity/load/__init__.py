@@ -29,6 +29,7 @@ from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
 from capacity.load.inventories import read_inventory
 from capacity.tables import SAMPLES, SERIES, SOURCES
+from capacity.telling import is_url as is_url
 from capacity.units import parse_duration
 
 if TYPE_CHECKING:
@@ -94,15 +95,6 @@ _WANTED: Final = (
     "wanted is a Prometheus or OpenMetrics scrape, an answer of the Prometheus API (JSON), "
     "blocks of Prometheus, a dump of promtool, cilium-dbg metrics list, CSV or Parquet"
 )
-
-
-def is_url(source: object) -> bool:
-    """Tell whether a source is a URL.
-
-    >>> is_url("https://prometheus.example:9090"), is_url("scrapes/")
-    (True, False)
-    """
-    return isinstance(source, str) and "://" in source
 
 
 def read(

@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from capacity.errors import CapacityError, SettingsError
-from capacity.export import without_secrets
-from capacity.planning import Progress
 from capacity.report import kernel
-from capacity.report.notebook import declared_parameters, find, parameters
+from capacity.report.notebook import (
+    Given,
+    declared_parameters,
+    find,
+    parameters,
+    places,
+    source_of,
+)
 from capacity.report.page import figures, page, without
-from capacity.settings import PlanSettings
+from capacity.telling import Progress, without_secrets
 from capacity.warm import Start
 from capacity.writing import write
 
@@ -51,7 +56,7 @@ def is_installed() -> bool:
 
 def report(
     notebook: str | Path,
-    settings: PlanSettings,
+    settings: Given,
     out: Path,
     *,
     progress: Progress | None = None,
@@ -61,10 +66,10 @@ def report(
     Parameters
     ----------
     notebook
-        Name of a shipped notebook such as ``"plan"``, or the path of an .ipynb whose parameters
-        are the fields of the settings.
+        Name of a shipped notebook such as ``"plan"``, or the path of an .ipynb.
     settings
-        Handed over as parameters. Credentials in URLs reach the kernel, not the page.
+        Handed over as parameters: settings whose fields are the notebook's parameters, or a mapping
+        of some of them. Credentials in URLs reach the kernel, not the page.
     out
         The HTML file; replaced in one step.
     progress
@@ -89,13 +94,15 @@ def report(
 
 def make(
     notebook: str | Path,
-    settings: PlanSettings,
+    settings: Given,
     *,
     progress: Progress | None = None,
     start: Start | None = None,
     timeout: float | None = None,
     secrets: Iterable[str] = (),
     env: Mapping[str, str] | None = None,
+    shared: str | None = None,
+    title: str | None = None,
 ) -> Report:
     """Run a notebook and give its page; see `report`.
 
@@ -111,25 +118,30 @@ def make(
         Texts that must not be in what is given, such as tokens.
     env
         Environment of the kernel, besides what is set.
+    shared
+        Where the page finds plotly.js, relative to itself; it holds its own where left out.
+    title
+        Of the page; made from notebook and source where left out.
     """
     if not is_installed():
         raise SettingsError("report.html needs `pip install 'cilium-capacity[report]'`")
     path = find(notebook)
     values = parameters(path, settings)
-    places = (settings.source, settings.inventory or "")
+    texts, source = places(settings), without_secrets(source_of(settings))
     with ExitStack() as stack:
-        begin = start or stack.enter_context(kernel.kernels(several=False))
+        begin = start or stack.enter_context(kernel.kernels())
         say = progress or (lambda name, share: None)
         try:
             executed = kernel.execute(path, values, begin, say, timeout=timeout, env=env or {})
         except CapacityError as error:
-            raise type(error)(without(str(error), places, secrets)) from None
+            raise type(error)(without(str(error), texts, secrets)) from None
     with warnings.catch_warnings():
         # nbconvert warns about its own future; a reader cannot mend that
         warnings.simplefilter("ignore")
         outcome, charts = _outcome(executed), figures(executed)
-        made = page(executed, f"Capacity {path.stem}: {without_secrets(settings.source)}")
-    clean = [without(text, places, secrets) for text in (made, json.dumps([outcome, charts]))]
+        named = f"Capacity {path.stem}" + (f": {source}" if source else "")
+        made = page(executed, title or named, shared)
+    clean = [without(text, texts, secrets) for text in (made, json.dumps([outcome, charts]))]
     outcome, charts = json.loads(clean[1])
     return Report(clean[0], outcome, tuple(charts))
 

@@ -30,7 +30,7 @@ def reindex(out: Path, only: Path | None = None) -> None:
         If it cannot be written.
     """
     newest = []
-    for folder in sorted(f for f in out.iterdir() if f.is_dir() and not f.name.startswith(".")):
+    for folder in sorted(f for f in out.iterdir() if f.is_dir() and f.name[0] not in ".+"):
         runs = list(reversed(runs_of(folder)))[:_LISTED]
         if not runs:
             continue

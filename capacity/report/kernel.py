@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
@@ -19,18 +21,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 from capacity import errors
 from capacity.errors import CapacityError
-from capacity.planning import Progress
+from capacity.telling import Progress
 from capacity.warm import CAN_FORK, Start, warmed
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# What a kernel and our notebooks import; importing starts no thread that a fork would miss
-_KERNEL: Final = ("capacity.kernel", "ipykernel.kernelapp", "ipykernel.ipkernel")
-_NOTEBOOK: Final = (
-    "plotly.graph_objects", "plotly.io", "capacity.planning", "capacity.charts",
-    "capacity.display", "capacity.outcome", "capacity.overview",
+# What a kernel imports; importing starts no thread that a fork would miss
+_KERNEL: Final = (
+    "capacity.kernel", "ipykernel.kernelapp", "ipykernel.ipkernel", "tornado.platform.asyncio",
+    "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
 )  # fmt: skip
+# What a notebook imports → what is worth importing once, where several notebooks import it
+SHARED: Final[dict[str, tuple[str, ...]]] = {
+    "capacity": (
+        "plotly.graph_objects", "plotly.io", "capacity.planning", "capacity.charts",
+        "capacity.display", "capacity.outcome", "capacity.overview",
+    ),
+    "numpy": ("numpy",),
+    "pandas": ("pandas",),
+    "plotly": ("plotly.graph_objects", "plotly.io"),
+    "polars": ("polars",),
+}  # fmt: skip
 _ENVIRONMENT: Final = {
     "PLOTLY_RENDERER": "plotly_mimetype",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -40,11 +53,32 @@ _ENVIRONMENT: Final = {
 
 @contextmanager
 def kernels(
-    *, several: bool = True, more: Sequence[str] = (), fork: bool = CAN_FORK
+    notebooks: Iterable[Path] = (), *, more: Sequence[str] = (), fork: bool = CAN_FORK
 ) -> Iterator[Start]:
-    """Give what starts kernels; of `several`, imports of notebooks and `more` are paid once."""
-    with warmed((*_KERNEL, *(_NOTEBOOK * several), *more), env=_ENVIRONMENT, fork=fork) as start:
+    """Give what starts kernels; what several of the notebooks import, and `more`, is paid once.
+
+    Nothing else is: a plan's libraries take seconds, which a notebook that plans nothing would wait
+    for.
+    """
+    modules = (*_KERNEL, *shared_imports(notebooks), *more)
+    with warmed(modules, env=_ENVIRONMENT, fork=fork) as start:
         yield start
+
+
+def shared_imports(notebooks: Iterable[Path]) -> tuple[str, ...]:
+    """Give the modules to import once, of those that at least two of the notebooks import."""
+    counts = Counter(name for path in notebooks for name in set(_imported(path)))
+    return tuple(m for name, count in sorted(counts.items()) if count > 1 for m in SHARED[name])
+
+
+def _imported(path: Path) -> list[str]:
+    """Give the names of `SHARED` that the code of a notebook imports; what is odd fails later."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in SHARED if re.search(rf"^\s*(import|from)\s+{name}\b", code, re.M)]
 
 
 def execute(
@@ -85,6 +119,8 @@ def execute(
     say("starting the notebook's kernel", 0.0)
     # A path would be formatted with the parameters: braces in it have a meaning to papermill
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    # papermill asks it for the language to write parameters in
+    notebook.metadata["kernelspec"] = {"name": "capacity", "display_name": "", "language": "python"}
     with tempfile.TemporaryDirectory(prefix="capacity-") as folder, warnings.catch_warnings():
         # papermill warns about its own future; a reader cannot mend that
         warnings.simplefilter("ignore")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 from capacity import shipped
 from capacity.errors import SettingsError
+from capacity.fleet_settings import FleetSettings
+from capacity.report import own
 from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
 
+# What a notebook is run with: the settings of a shipped one, or values of a user's own
+Given = PlanSettings | FleetSettings | Mapping[str, Any]
 # A shipped notebook and the settings that its parameters cell must equal
-NOTEBOOKS: Final[dict[str, type[PlanSettings]]] = {
+NOTEBOOKS: Final[dict[str, type[PlanSettings] | type[FleetSettings]]] = {
     "plan": PlanSettings,
     "maps": PlanSettings,
     "policies": PlanSettings,
@@ -23,7 +27,10 @@ NOTEBOOKS: Final[dict[str, type[PlanSettings]]] = {
     "growth": PlanSettings,
     "upgrade": PlanSettings,
     "validation": PlanSettings,
+    "fleet": FleetSettings,
 }
+# What `all` means: the notebooks over one cluster
+OF_A_CLUSTER: Final = tuple(name for name, kind in NOTEBOOKS.items() if kind is PlanSettings)
 
 
 def find(notebook: str | Path) -> Path:
@@ -42,14 +49,35 @@ def find(notebook: str | Path) -> Path:
     return path
 
 
-def parameters(path: Path, settings: PlanSettings) -> dict[str, Any]:
+def values_of(given: Given) -> dict[str, Any]:
+    """Give what a notebook is run with as plain values by name."""
+    return dict(given) if isinstance(given, Mapping) else asdict(given)
+
+
+def places(given: Given) -> tuple[str, ...]:
+    """Give the texts that may be URLs with credentials, also those in lists."""
+    flat: list[Any] = list(values_of(given).values())
+    flat += [item for value in flat if isinstance(value, list | tuple) for item in value]
+    return tuple(value for value in flat if isinstance(value, str))
+
+
+def source_of(given: Given) -> str:
+    """Give the source of a notebook's data, where a parameter of that name tells it."""
+    told = values_of(given).get("source")
+    return told if isinstance(told, str) else ""
+
+
+def parameters(path: Path, settings: Given) -> dict[str, Any]:
     """Give the settings as notebook parameters; papermill would only warn at a wrong name.
 
     Raises
     ------
     SettingsError
-        If the notebook's parameters are not the settings' fields.
+        If the notebook's parameters are not the settings' fields, or a value of a user's own
+        notebook has another name or type than its parameters.
     """
+    if isinstance(settings, Mapping):
+        return own.checked(path, settings)
     wanted = {f.name for f in fields(settings)}
     declared = declared_parameters(path)
     if wanted != set(declared):
@@ -63,10 +91,14 @@ def parameters(path: Path, settings: PlanSettings) -> dict[str, Any]:
     return values
 
 
-def settings_for(name: str, values: Mapping[str, Any], changes: Iterable[str]) -> PlanSettings:
-    """Make the settings of a notebook from values by name and changes such as ``nodes=500``.
+def settings_for(
+    name: str, values: Mapping[str, Any], changes: Iterable[str], said: Collection[str] = ()
+) -> Given:
+    """Make what a notebook is run with from values by name and changes such as ``nodes=500``.
 
     A change names a parameter, or a driver (``services=9000``), which goes to parameter `set`.
+    A notebook with other parameters than a plan's takes the changes, and those of the values that
+    are in `said`.
 
     Raises
     ------
@@ -79,7 +111,13 @@ def settings_for(name: str, values: Mapping[str, Any], changes: Iterable[str]) -
     >>> made.nodes, made.cilium, made.set
     ((500, 1000), '1.20', ('services=9000',))
     """
-    kind = NOTEBOOKS.get(Path(name).stem, PlanSettings)
+    kind = _kind(name)
+    if kind is None:
+        return _own(find(name), {k: values[k] for k in said}, changes)
+    if kind is not PlanSettings:
+        known_names = {f.name for f in fields(kind)}
+        _refuse(name, [k for k in said if k not in known_names], known_names)
+        values = {k: v for k, v in values.items() if k in known_names}
     known = {f.name: str(f.type) for f in fields(kind)}
     made, faults = dict(values), []
     for change in changes:
@@ -88,16 +126,48 @@ def settings_for(name: str, values: Mapping[str, Any], changes: Iterable[str]) -
             faults.append(f"--set {change}: wanted NAME=VALUE")
         elif key in known and key != "set":
             made[key] = _typed(text, known[key], f"--set {change}")
-        elif key in DRIVER_NAMES:
+        elif key in DRIVER_NAMES and "set" in known:
             made["set"] = [*made.get("set", ()), f"{key}={text}"]
         else:
+            drivers = f" and no driver ({', '.join(DRIVER_NAMES)})" if "set" in known else ""
             faults.append(
                 f"--set {change}: {key!r} is no parameter of notebook {name} "
-                f"({', '.join(sorted(known))}) and no driver ({', '.join(DRIVER_NAMES)})"
+                f"({', '.join(sorted(known))}){drivers}"
             )
     if faults:
         raise SettingsError("; ".join(faults))
     return from_mapping(kind, made)
+
+
+def _kind(name: str) -> type[PlanSettings] | type[FleetSettings] | None:
+    """Give the settings of a notebook; None where its parameters are its own."""
+    if Path(name).suffix != ".ipynb":
+        return NOTEBOOKS.get(name, PlanSettings)
+    has = own.own_parameters(find(name))
+    return PlanSettings if set(has) == {f.name for f in fields(PlanSettings)} else None
+
+
+def _own(path: Path, said: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """Give the parameters of a user's own notebook: options that were said, and changes."""
+    known, texts, faults = own.own_parameters(path), {}, []
+    for change in changes:
+        key, equals, text = (part.strip() for part in change.partition("="))
+        if equals:
+            texts[key] = text
+        else:
+            faults.append(f"-p {change}: wanted NAME=VALUE")
+    if faults:
+        raise SettingsError("; ".join(faults))
+    _refuse(path.name, [key for key in said if key not in known], known)
+    return own.checked(path, {**said, **own.from_texts(path, texts)})
+
+
+def _refuse(name: str, unknown: Sequence[str], known: Iterable[str]) -> None:
+    if unknown:
+        raise SettingsError(
+            f"notebook {name} has no parameters {', '.join(unknown)}; it has "
+            f"{', '.join(known) or 'none'}"
+        )
 
 
 def _typed(text: str, annotation: str, where: str) -> Any:

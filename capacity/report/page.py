@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from capacity.export import without_secrets
+from capacity.telling import without_secrets
 
 if TYPE_CHECKING:
     from nbconvert.exporters import HTMLExporter
@@ -22,19 +22,37 @@ _PLOTLY_HERE: Final = "/* plotly.js goes here */"
 _HEADING: Final = re.compile(r"^## +(.+?) *$", re.MULTILINE)
 
 
-def page(notebook: NotebookNode, title: str) -> str:
-    """Give the page of an executed notebook, whose charts become HTML in place."""
+def library() -> tuple[str, str]:
+    """Give name and text of plotly.js, for pages that share it; its version is in the name."""
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    return f"plotly-{get_plotlyjs_version()}.min.js", get_plotlyjs()
+
+
+def page(notebook: NotebookNode, title: str, shared: str | None = None) -> str:
+    """Give the page of an executed notebook, whose charts become HTML in place.
+
+    Parameters
+    ----------
+    notebook
+        With its outputs; changed in place.
+    title
+        Of the page.
+    shared
+        Where the page finds plotly.js, relative to itself; it holds its own where left out.
+    """
     from plotly.offline import get_plotlyjs
 
     charts = _charts_to_html(notebook)
     words = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     headings = _HEADING.findall("\n".join(words))
-    told = {"page_title": title, "headings": {h: _slug(h) for h in headings}, "charts": charts}
+    told = {"page_title": title, "headings": {h: _slug(h) for h in headings}, "charts": charts,
+            "shared": shared}  # fmt: skip
     made: str = _exporter().from_notebook_node(notebook, resources=told)[0]
     for heading in headings:
         made = made.replace(f"<h2>{heading}</h2>", f'<h2 id="{_slug(heading)}">{heading}</h2>')
     # Last, so that five megabytes are not parsed; once, however many charts there are
-    return made.replace(_PLOTLY_HERE, get_plotlyjs() if charts else "", 1)
+    return made.replace(_PLOTLY_HERE, get_plotlyjs() if charts and not shared else "", 1)
 
 
 @cache

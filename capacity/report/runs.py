@@ -20,16 +20,14 @@ from typing import Any, Final, Literal
 
 from capacity.changes import changes
 from capacity.errors import CapacityError, SettingsError
-from capacity.export import without_secrets
-from capacity.load import is_url
-from capacity.planning import Progress
 from capacity.report import make
-from capacity.report.notebook import find, parameters
-from capacity.report.page import without
+from capacity.report.notebook import Given, find, parameters, places, source_of, values_of
+from capacity.report.page import library, without
 from capacity.report.pictures import Kind, pictures
 from capacity.report.site import error_page, run_page
 from capacity.report.summary import summary
-from capacity.settings import DEMO, PlanSettings
+from capacity.settings import DEMO
+from capacity.telling import Progress, is_url, without_secrets
 from capacity.warm import Start
 from capacity.writing import told, write
 
@@ -43,16 +41,20 @@ Status = Literal["ok", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a run has to do; `label` names the cluster, `env` is for its kernels alone."""
+    """What a run has to do; `label` names the cluster, `env` is for its kernels alone.
+
+    With `shares_library` pages find plotly.js beside the index of all clusters, once for all.
+    """
 
     label: str
     folder: Path
     run: str
-    notebooks: tuple[tuple[str, PlanSettings], ...]
+    notebooks: tuple[tuple[str, Given], ...]
     pictures: Kind | None = None
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    shares_library: bool = False
 
 
 def run(task: Task, start: Start, *, workers: int = 1, progress: Progress | None = None) -> Path:
@@ -114,14 +116,22 @@ def fingerprint(task: Task) -> str:
 
     Of data behind a URL nothing is known: pages that an interrupted run made of it are taken over.
     """
-    told: list[Any] = [version("cilium-capacity"), task.pictures]
+    told: list[Any] = [version("cilium-capacity"), task.pictures, task.shares_library]
     for name, settings in task.notebooks:
         text = find(name).read_bytes()
-        told.append([name, hashlib.sha256(text).hexdigest(), asdict(settings)])
-        for place in (settings.source, settings.inventory):
-            if place and place != DEMO and not is_url(place):
-                told.append(_listing(Path(place)))
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        told.append([name, hashlib.sha256(text).hexdigest(), values_of(settings)])
+        told += [_listing(Path(p)) for p in places(settings) if _is_there(p)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_there(place: str) -> bool:
+    """Tell whether a text names a file or folder; any text may stand in a parameter."""
+    if not place or place == DEMO or is_url(place) or "\0" in place:
+        return False
+    try:
+        return Path(place).exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def _listing(place: Path) -> list[Any]:
@@ -144,7 +154,7 @@ def _together(progress: Progress | None, parts: int) -> Callable[[int, str, floa
 
 
 def _one(
-    task: Task, part: Path, name: str, settings: PlanSettings, start: Start, say: Progress
+    task: Task, part: Path, name: str, settings: Given, start: Start, say: Progress
 ) -> tuple[str, dict[str, Any]]:
     """Make one page unless it is there, and give its row of run.json."""
     stem = find(name).stem
@@ -161,9 +171,10 @@ def _one(
             secrets=task.secrets,
             progress=say,
             env=task.env,
+            shared=shared_library(task.folder.parent) if task.shares_library else None,
         )
     except CapacityError as error:
-        text = without(str(error), (settings.source, settings.inventory or ""), task.secrets)
+        text = without(str(error), places(settings), task.secrets)
         write(part / row["page"], error_page(task.label, stem, text))
         return stem, {**row, "status": "failed", "error": text}
     write(part / row["page"], made.page)
@@ -177,6 +188,14 @@ def _one(
     return stem, row
 
 
+def shared_library(out: Path) -> str:
+    """Write plotly.js beside the index of all clusters, once; give its place, seen from a run."""
+    name, text = library()
+    if not (out / name).is_file():
+        write(out / name, text)
+    return f"../../{name}"
+
+
 def _finish(task: Task, part: Path, rows: dict[str, dict[str, Any]]) -> None:
     """Write what is said of all notebooks together, and clear the marks of the making."""
     before = newest(task.folder)
@@ -186,7 +205,7 @@ def _finish(task: Task, part: Path, rows: dict[str, dict[str, Any]]) -> None:
     told = {
         "schema": SCHEMA,
         "cluster": task.label,
-        "source": without_secrets(settings.source),
+        "source": without_secrets(source_of(settings)),
         "notebooks": rows,
         "verdict": None if outcome is None else outcome["verdict"],
         "headline": None if outcome is None else outcome["headline"],
@@ -265,7 +284,7 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def named(notebooks: Sequence[str], settings: Iterable[PlanSettings]) -> tuple[Any, ...]:
+def named(notebooks: Sequence[str], settings: Iterable[Given]) -> tuple[Any, ...]:
     """Give pairs of notebook and settings; notebooks of one name would share a page.
 
     Raises

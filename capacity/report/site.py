@@ -113,14 +113,15 @@ def run_page(run: Mapping[str, Any]) -> str:
         f'<div class="verdict {kind}"><p><strong class="state">'
         f"{_STATES.get(str(run['verdict']), 'Unknown')}.</strong> {told}</p></div>\n"
         f"<h2>Pages</h2>\n{table('Pages of this run', ('page', 'status', 'why'), pages)}\n"
-        f"<h2>What changed</h2>\n{_changes(run)}\n<h2>Files</h2>\n<p>"
+        f"<h2>What changed</h2>\n{changes_table(run)}\n<h2>Files</h2>\n<p>"
         + " · ".join(link(name, *name.split("/")) for name in files)
         + '</p>\n<p><a href="../index.html">All runs of this cluster</a></p>'
     )
     return document(f"Capacity of {label}", body)
 
 
-def _changes(run: Mapping[str, Any]) -> str:
+def changes_table(run: Mapping[str, Any]) -> str:
+    """Give what changed since the run before, and why."""
     if run["previous"] is None:
         return "<p>This is the first run.</p>"
     if not run["changes"]:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from capacity.changes import Change
-from capacity.findings import amount
-from capacity.planning import resource
+from capacity.telling import amount, resource
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 # What would begin a list, a quote or a heading, and what links by itself
@@ -38,7 +37,7 @@ def summary(run: dict[str, Any], outcome: dict[str, Any] | None) -> str:
     if outcome is not None:
         lines += [f"**{outcome['verdict'].capitalize()}.** {escaped(outcome['headline'])}", ""]
         lines += _first(outcome["findings"]) + _advice(outcome["recommendations"])
-    lines += _changes([Change(**change) for change in run["changes"]], run["previous"])
+    lines += changes_lines([Change(**change) for change in run["changes"]], run["previous"])
     failed = {n: told for n, told in run["notebooks"].items() if told["status"] != "ok"}
     if failed:
         lines += ["## Not made", ""]
@@ -90,7 +89,8 @@ def _advice(advice: Sequence[dict[str, Any]]) -> list[str]:
     return ["## What to set", "", *table(("setting", "now", "set to", "why"), rows)]
 
 
-def _changes(told: Sequence[Change], previous: str | None) -> list[str]:
+def changes_lines(told: Sequence[Change], previous: str | None) -> list[str]:
+    """Give what changed since the run before, as lines of Markdown."""
     if previous is None:
         return ["## What changed", "", "This is the first run.", ""]
     since = f"Since {previous}: " + ("nothing changed." if not told else f"{len(told)} changes.")

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from capacity.export import Metrics
-from capacity.load import is_url, read
+from capacity.load import read
 from capacity.load.gather import instant
 from capacity.rightsizing import blocks
 from capacity.rightsizing.part import WANTED, Part, of_frames
 from capacity.rightsizing_settings import RightsizingSettings
+from capacity.telling import is_url
 
 # Blocks of fewer samples are read whole
 _WHOLE: Final = 1_000_000

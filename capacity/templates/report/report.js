@@ -1,6 +1,12 @@
 "use strict";
 const charts = [...document.querySelectorAll(".chart")];
 for (const chart of charts) {
+  if (typeof Plotly === "undefined") {
+    const missing = document.querySelector("script[src]")?.getAttribute("src") ?? "plotly.js";
+    chart.textContent = `The chart's program is not there: ${missing}. The tables hold its numbers.`;
+    chart.style.height = "auto";
+    continue;
+  }
   const figure = JSON.parse(document.getElementById(chart.id + "-data").textContent);
   Plotly.newPlot(chart, figure.data, figure.layout, {responsive: true, displayModeBar: false});
 }
