@@ -139,7 +139,8 @@ class Fitted:
     `rows` is what it was fitted to (time, nodes, value, worst_node); `basis` says how each driver
     was told. `dated` holds draws at `seconds` after the newest time, where growth is known.
     `known` are its rows with all drivers; `model`, `season`, `slopes` what was learnt of them.
-    `believed` says what was believed of each cost beforehand.
+    `believed` says what was believed of each cost beforehand. `reserve` is held back of the limit,
+    for what `reserved` says.
     """
 
     limit: dict[str, Any]
@@ -157,15 +158,23 @@ class Fitted:
     season: Recurring
     slopes: Mapping[str, float] | None
     believed: Mapping[str, str]
+    reserve: float = 0.0
+    reserved: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Drivers, in the order of the model's costs."""
         return self.parts.names[1:]
 
+    @property
+    def free(self) -> float | None:
+        """The limit less what is held back of it; None where there is no limit."""
+        value = self.limit["limit"]
+        return None if value is None else max(float(value) - self.reserve, 0.0)
+
     def dates(self) -> Array:
         """Seconds after the newest time at which each draw reaches the limit; inf where never."""
-        value = self.limit["limit"]
+        value = self.free
         if value is None or self.dated is None:
             return np.full(len(self.draws), np.inf)
         values = np.concatenate([self.draws[:, :1], self.dated], axis=1)
@@ -182,7 +191,7 @@ class Fitted:
 
     def runs_out(self) -> Array:
         """Node count at which each draw reaches the limit; inf where beyond the farthest."""
-        value = self.limit["limit"]
+        value = self.free
         if value is None:
             return np.full(len(self.draws), np.inf)
         over = self.draws >= value

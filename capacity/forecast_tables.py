@@ -188,6 +188,7 @@ def exhaustion_row(fitted: Fitted, growth: Growth, settings: PlanSettings) -> di
         "status": "unknown" if not known else "short" if short > settings.risk else "ok",
         "reason": f"{fit['model']}, fitted to {fit['points']} points in time; "
         f"limit: {limit['source']}"
+        + (f"; held back of it: {fitted.reserved}" if fitted.reserve else "")
         + ("; not verified in Cilium's source" if limit["verified"] is False else ""),
     }
 

@@ -230,6 +230,31 @@ def what_to_set(plan: Plan) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def must_hold(plan: Plan) -> pl.DataFrame:
+    """Give what limits of memory and CPU must hold at the planned nodes, for people."""
+    return pl.DataFrame(
+        [
+            {
+                "container": f"{row['component']} {row['quantity']}",
+                "worst node": row["worst_node"],
+                "99 % over time and nodes": amount(row["now_p99"], row["unit"]),
+                "worst / typical": None if row["spread"] is None else f"{row['spread']:.2f}",
+                "trend": amount(row["steady"], row["unit"]),
+                "starts, many pods": amount(row["spike"], row["unit"]),
+                "maps not reported": amount(row["kernel"] or None, row["unit"]),
+                "must hold": amount(row["holds"], row["unit"]),
+                "limit": amount(row["limit"], row["unit"]),
+                "left": _change(row["margin"], row["unit"]),
+                "chance of passing it": None
+                if row["probability"] is None
+                else f"{row['probability']:.0%}",
+                "spikes": row["basis"],
+            }
+            for row in plan.peaks.iter_rows(named=True)
+        ]
+    )
+
+
 def _change(cost: float | None, unit: str) -> str | None:
     """Write what a change adds to a node or replica, or gives back."""
     if cost is None:

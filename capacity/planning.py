@@ -35,12 +35,12 @@ from capacity.lb_outlook import tier_outlook
 from capacity.limits import limits, node_memory
 from capacity.load import read, read_inventory
 from capacity.maps import maps
-from capacity.observe import by_step, drivers, from_inventory
-from capacity.observe import steps as steps_of
+from capacity.observe import by_step, drivers, from_inventory, look
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
+from capacity.peaks import Extra, extra, is_peaked, peaks, with_reserve
 from capacity.policy_outlook import node_costs, outlook
-from capacity.recommend import Situation, present, reachable, recommend, with_exact
+from capacity.recommend import Situation, planned_nodes, present, reachable, recommend, with_exact
 from capacity.sensitivity import sensitivity_table
 from capacity.service_outlook import service_outlook
 from capacity.settings import DEMO, PlanSettings
@@ -57,7 +57,7 @@ Verdict = Literal["fits", "short", "unknown"]
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook",
-    "evidence", "scenario",
+    "evidence", "scenario", "usage", "spikes", "peaks",
     "maps", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
     "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
@@ -80,6 +80,9 @@ class Plan:
     explanation: pl.DataFrame
     sensitivity: pl.DataFrame
     evidence: pl.DataFrame
+    usage: pl.DataFrame
+    spikes: pl.DataFrame
+    peaks: pl.DataFrame
     outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
@@ -135,6 +138,12 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
             f"nothing can be planned: {'; '.join(gaps) or 'no limited quantity found'}"
         )
     say("deciding", 0.9)
+    extras = {
+        (limit["component"], limit["quantity"]): extra(limit, seen.spikes, seen.kernel, steps)
+        for limit in bounds.iter_rows(named=True)
+        if is_peaked(limit)
+    }
+    fitted = [_reserved(item, extras) for item in fitted]
     table = rank([exhaustion_row(item, growth, settings) for item in fitted])
     held = driven["endpoints_per_node"].drop_nulls()
     situation = Situation(
@@ -180,6 +189,11 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         explanation=explanation_table(fitted),
         sensitivity=sensitivity_table(fitted, growth, settings),
         evidence=evidence_table(fitted),
+        usage=seen.usage,
+        spikes=seen.spikes,
+        peaks=peaks(
+            fitted, extras, seen.usage, planned_nodes(growth, settings).nodes, settings.risk
+        ),
         outlook=outlook_table(fitted, growth, cluster),
         scenario=scenario_table(driven, growth, settings, cluster),
         maps=maps(steps, bounds, inventory, version),
@@ -216,6 +230,8 @@ class Observed:
     limits: pl.DataFrame
     kernel: KernelMemory
     aside: Aside
+    usage: pl.DataFrame
+    spikes: pl.DataFrame
 
     def history(self, limit: dict[str, Any]) -> pl.DataFrame:
         """Give what a limited quantity was over time, without suspected leaks.
@@ -237,7 +253,8 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     metrics = one_cluster(metrics, settings.cluster)
     version, version_note = detect_version(metrics, settings)
     say("observing", 0.3)
-    steps = steps_of(metrics)
+    told = look(metrics)
+    steps = told.steps
     cluster = _cluster(steps)
     driven = _with_inventory(drivers(steps), inventory)
     node_map = (
@@ -252,7 +269,7 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     fleet = fleet_costs(settings.pool, cluster) if settings.pool else {}
     seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds, kernel, Aside(kernel.slopes, fleet),
+        bounds, kernel, Aside(kernel.slopes, fleet), told.usage, told.spikes,
     )  # fmt: skip
     return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
 
@@ -375,6 +392,11 @@ def _with_inventory(table: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
         if table[name].null_count() == len(table) and not frame.is_empty()
     ]
     return table.with_columns(unknown)
+
+
+def _reserved(item: Fitted, extras: dict[tuple[str, str], Extra]) -> Fitted:
+    more = extras.get((item.limit["component"], item.limit["quantity"]))
+    return item if more is None else with_reserve(item, more)
 
 
 def _fit_all(

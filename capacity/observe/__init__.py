@@ -6,6 +6,7 @@ without a sample has no row. Replicas that scraped the same target are merged, n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
@@ -17,6 +18,8 @@ from capacity.observe.charges import agent_memory
 from capacity.observe.derived import derived, renumbered
 from capacity.observe.names import copies, named
 from capacity.observe.reduced import present, reduced, times_of
+from capacity.observe.spikes import spikes
+from capacity.observe.usage import usage
 from capacity.tables import DRIVERS, OBSERVATIONS, STEPS, TIME, check
 
 # A step grid never has more steps than this: charts and fits gain nothing from more.
@@ -45,14 +48,35 @@ def observe(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
         Table observations. Map sizes and pressure come as `map_max_entries`, `map_pressure` and,
         where both are known, `map_entries` (their product, rounded).
     """
-    rows, targets = _told(metrics, step)
+    told = _told(metrics, step)
+    rows, targets = told.rows, told.targets
     named = rows.sort("target", "time").join(targets, on="target", maintain_order="left")
     return check(named, OBSERVATIONS)
 
 
 def steps(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
     """Give table steps of an export; as `by_step(observe(metrics))` without making all the rows."""
-    return _by_step(*_told(metrics, step))
+    told = _told(metrics, step)
+    return _by_step(told.rows, told.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was observed, brought together in three ways: tables steps, usage, spikes."""
+
+    steps: pl.DataFrame
+    usage: pl.DataFrame
+    spikes: pl.DataFrame
+
+
+def look(metrics: Metrics, step: float | None = None) -> Look:
+    """Give tables steps, usage and spikes of an export."""
+    told = _told(metrics, step)
+    own = told.targets.filter(pl.col("target") < told.own)
+    return Look(
+        _by_step(told.rows, told.targets), usage(told.rows, told.targets),
+        spikes(metrics.samples, told.keyed, own),
+    )  # fmt: skip
 
 
 def by_step(observations: pl.DataFrame) -> pl.DataFrame:
@@ -68,8 +92,18 @@ _TARGET: Final = ["cluster", "node", "component", "subject", "quantity"]
 _WHAT: Final = ["cluster", "component", "subject", "quantity"]
 
 
-def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give rows (time, target, value) and what the targets are: numbers group faster than names.
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Rows (time, target, value), what the targets are, which series tell the first `own` ones."""
+
+    rows: pl.DataFrame
+    targets: pl.DataFrame
+    keyed: pl.DataFrame
+    own: int
+
+
+def _told(metrics: Metrics, step: float | None) -> _Told:
+    """Bring samples to steps and targets: numbers group faster than names.
 
     A target is one quantity of one thing on one node; many series may tell of it (replicas,
     restarts). Its number grows with its name, so that equal inputs give equal orders.
@@ -87,7 +121,7 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
     width = step or grid_step(times_of(metrics.samples, keyed))
     seen = present(metrics.samples, keyed, targets, width)
     copied = copies(wanted.select(metrics.series.columns))
-    rows = reduced(metrics.samples, keyed, copied, width)
+    rows, own = reduced(metrics.samples, keyed, copied, width), len(targets)
     for derive in (_entries, _memory, _service_ids, _identities):
         rows, targets = derive(rows, targets)
     new = renumbered(seen.select("cluster").unique().sort("cluster"), targets).with_columns(
@@ -95,7 +129,8 @@ def _told(metrics: Metrics, step: float | None) -> tuple[pl.DataFrame, pl.DataFr
         node=pl.lit(None, pl.String), subject=pl.lit(None, pl.String),
     )  # fmt: skip
     counted = seen.join(new, on="cluster").with_columns(value=pl.col("nodes").cast(pl.Float64))
-    return derived(rows, targets, counted, new)
+    rows, targets = derived(rows, targets, counted, new)
+    return _Told(rows, targets, keyed, own)
 
 
 # Every agent exports it, with or without endpoints: whose series are there, reports

@@ -51,7 +51,7 @@ def reduced(
     cell = pl.col("time").dt.truncate(f"{round(width * 1000)}ms")
     done = []
     for rows in _parts(samples, keyed, part):
-        told = pl.concat([_gauges(rows), _rates(rows)]).with_columns(time=cell)
+        told = pl.concat([_gauges(rows), rates(rows)]).with_columns(time=cell)
         told = _one_copy(told, copied)
         done.append(told.group_by("time", "target").agg(pl.col("value").max()))
     return pl.concat(done)
@@ -123,9 +123,10 @@ def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rates(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give counter rates; after a reset the counter's value is the increase (Prometheus rate()).
+def rates(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give counter rates of rows (series, target, kind, scale, time, value).
 
+    After a reset the counter's value is the increase (Prometheus rate()).
     A counter that falls by a tenth at most was not reset: a server that joins replicas went over
     to one that scrapes earlier. What grew meanwhile is not known: no rate.
     """

@@ -53,8 +53,8 @@ class Question:
     @property
     def safe_need(self) -> float:
         """What must be held: the quantile of the accepted risk, and all that was ever seen."""
-        seen = self.fitted.rows["value"].max()
-        return max(self.need(1 - self.settings.risk), float(seen or 0.0))  # type: ignore[arg-type]
+        seen = float(self.fitted.rows["value"].max() or 0.0)  # type: ignore[arg-type]
+        return max(self.need(1 - self.settings.risk), seen) + self.fitted.reserve
 
 
 def rows_of(question: Question) -> list[dict[str, Any]]:
@@ -225,6 +225,7 @@ def _limit(question: Question, unit: str, fear: str, rest: str) -> dict[str, Any
     headroom = question.settings.headroom
     target = sized(Target(need, need, current, None, headroom, unit, 0.0)).value
     told = f"{_shown(need, unit)} at {question.planned.nodes:,} nodes ({question.planned.why})"
+    told += f", {question.fitted.reserved} in it" if question.fitted.reserve else ""
     state = _state(target, current)
     reason = {
         "ok": f"holds {told}",

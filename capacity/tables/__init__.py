@@ -62,6 +62,7 @@ from capacity.tables.modeled import (
     STEPS,
     TRIALS,
 )
+from capacity.tables.peaks import PEAKS, SPIKES, USAGE
 from capacity.tables.planned import CHANGES, DRIFT, EXHAUSTION, RECOMMENDATION, UPGRADE
 from capacity.tables.table import TIME, Column, Table, check
 
@@ -73,6 +74,7 @@ TABLES: Final = (
     FORECAST, EXPLANATION, SENSITIVITY, EVIDENCE, OUTLOOK, TRIALS, SCORES,
     EXHAUSTION, RECOMMENDATION, UPGRADE, DRIFT, RIGHTSIZING, GUARDS, POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
+    USAGE, SPIKES, PEAKS,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
 )  # fmt: skip
 
@@ -129,6 +131,7 @@ __all__ = [
     "OBSERVATIONS",
     "OPTIONS",
     "OUTLOOK",
+    "PEAKS",
     "POLICIES",
     "POLICY_GROWTH",
     "POLICY_NODES",
@@ -141,6 +144,8 @@ __all__ = [
     "SENSITIVITY",
     "SERIES",
     "SERVICES",
+    "SPIKES",
+    "USAGE",
     "SERVICE_GROWTH",
     "SHAPE_FRONTIER",
     "SHAPE_LAWS",
