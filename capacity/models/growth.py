@@ -8,10 +8,12 @@ that a short past cannot show is added from simulated clusters of many shapes (`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
+from scipy.optimize import nnls
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,6 +22,7 @@ from capacity.models.level_steps import LevelSteps, level_steps
 from capacity.models.linear_drivers import Array, block_rows
 from capacity.models.seasons import season
 from capacity.models.trends import TRENDS, level, level_on, slope
+from capacity.models.variogram import wander
 
 MIN_STEPS: Final = 8
 _ORIGINS: Final = 12
@@ -30,36 +33,78 @@ _YEAR: Final = 365.0
 _NAMES: Final = tuple(TRENDS)
 _STEPPED: Final = _NAMES.index("stepped")
 _SPIKE: Final = 6.0
-SURPRISE_SIZE: Final = 0.25
+# Errors that grow faster than their first steps show: power of their variance
+_LONG: Final = 2.4
+_DOWN: Final = -0.5
 _MAD: Final = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How wide draws spread around the laws.
+    """How wide draws spread around the laws: factors on what a history shows of its own doubt.
 
-    The standard deviation at h steps ahead is, beside the noise of single points,
-    sqrt((own·E·h^bend)² + (pace·g·h)² + (level·y·h/year)²): E, root mean square of the errors at
-    the rolling origins divided by h^bend; g, pace of the history; y, newest level.
-    Above the laws it is `up` times as wide, and the tails are those of Student's t. `surprise`
-    times a year a step comes that the history does not foretell (a migration, a new team): up by
-    an exponential share of the level with mean `SURPRISE_SIZE`.
+    The variance at h steps ahead is, beside the noise of single points, the sum of (own·E)²·h^(2·
+    bend), long²·L·h^2.4, level_walk²·S·h, pace_walk²·Q·h³/3, (pace·g·h)², (level·y·h/year)² and
+    (curve·g)²·h³/n, with E, L, S, Q, g, y, n of `Doubt`. Above the laws it is `up` times as wide,
+    and the tails are those of Student's t. Steps come as often and as large as in the history, for
+    other laws than the stepped one by `jumps` of their size, around their mean. `surprise` times a
+    year comes one that the history does not foretell (a migration, a new team): by an exponential
+    share of the level with mean `size`; the share `down` of them goes down, by half as much.
     """
 
     own: float
     bend: float
+    long: float
+    level_walk: float
+    pace_walk: float
     pace: float
     level: float
+    curve: float
     up: float
+    jumps: float
     surprise: float
+    size: float
+    down: float
     freedom: float
     choice: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What a history shows of how far a forecast of it may be off; numbers, or arrays of many.
+
+    Root mean square of the errors at rolling origins divided by h^bend; the part of their square
+    that grows with h^2.4; variances a step by which level and pace walk; mean pace; newest level
+    (0 where the history never moved); steps of the history.
+    """
+
+    own: Any
+    long: Any
+    level_walk: Any
+    pace_walk: Any
+    pace: Any
+    level: Any
+    rows: Any
 
 
 # Least pinball loss with 90 % intervals that cover 90 % on simulated clusters of ten shapes:
 # benchmarks/growth_calibration.py; the clusters of docs/validation.md are others
 CALIBRATED: Final = Spread(
-    own=0.5, bend=0.4, pace=0.06, level=0.12, up=1.3, surprise=0.12, freedom=10.0, choice=4.0
+    own=0.433,
+    bend=0.5,
+    long=0.318,
+    level_walk=1.15,
+    pace_walk=0.162,
+    pace=0.072,
+    level=0.068,
+    curve=0.06,
+    up=1.52,
+    jumps=0.55,
+    surprise=0.36,
+    size=0.205,
+    down=0.34,
+    freedom=10.0,
+    choice=9.5,
 )
 
 
@@ -89,6 +134,8 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         The law with the largest share.
     errors_ : ndarray, shape (3, m)
         Of each forecast from a rolling origin: steps ahead, error of the weighted laws, value.
+    doubt_ : Doubt
+        What the history shows of how far a forecast may be off.
     steps_ : LevelSteps
         Step changes of the history.
 
@@ -134,6 +181,7 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         self.weights_ = law_weights(laws, self.ahead_, self.spread)
         mixed = self.weights_ @ laws
         self.errors_ = np.stack([self.ahead_, mixed, truth])
+        self.doubt_ = doubt(self.history_, self.ahead_, mixed, self.spread.bend)
         self.law_ = _NAMES[int(self.weights_.argmax())]
         return self
 
@@ -154,9 +202,7 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         ahead = np.arange(1.0, steps + 1)
         laws = np.stack([law(self.history_, ahead) for law in TRENDS.values()])
         picked = rng.choice(len(laws), size=self.draws, p=self.weights_)
-        centers = laws[picked]
-        jumping = picked == _STEPPED
-        centers[jumping] = self._jumps(int(jumping.sum()), ahead, rng)
+        centers = self._with_steps(laws[picked], picked == _STEPPED, ahead, rng)
         turn = rng.standard_t(self.spread.freedom, size=(self.draws, 1))
         turn = np.where(turn > 0, turn * self.spread.up, turn)
         rounds = -(-steps // len(self.noise_))
@@ -172,30 +218,45 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         )
         return np.asarray(np.maximum(walk, 1.0))
 
-    def _jumps(self, many: int, ahead: Array, rng: np.random.Generator) -> Array:
-        """Draw paths with steps as often and as large as in the history."""
-        steps: LevelSteps = self.steps_
-        pace = slope(steps.removed(self.history_))
-        start = level_on(self.history_, pace) + pace * ahead
-        if len(steps.sizes) == 0:
-            return np.broadcast_to(start, (many, len(ahead)))
-        rates = rng.gamma(len(steps.sizes) + 0.5, 1 / len(self.history_), size=(many, 1))
-        come = rng.random((many, len(ahead))) < rates
-        sizes = rng.choice(steps.sizes, size=come.shape)
-        return np.asarray(start + np.cumsum(come * sizes, axis=1))
+    def _with_steps(self, centers: Array, stepped: Array, ahead: Array, rng: Generator) -> Array:
+        """Add steps as often and as large as in the history.
 
-    def _surprises(self, steps: int, rng: np.random.Generator) -> Array:
+        A path of the law «stepped» rests on them alone; the pace of others holds their mean.
+        """
+        steps: LevelSteps = self.steps_
+        if len(steps.sizes) == 0:
+            return centers
+        come = self.steps_to_come(self.draws, len(ahead), rng)
+        expected = (len(steps.sizes) + 0.5) / len(self.history_) * steps.sizes.mean() * ahead
+        pace = slope(steps.removed(self.history_))
+        alone = level_on(self.history_, pace) + pace * ahead + come
+        others = centers + self.spread.jumps * (come - expected)
+        return np.asarray(np.where(stepped[:, None], alone, others))
+
+    def steps_to_come(self, many: int, ahead: int, rng: Generator) -> Array:
+        """Draw sums of the steps that come, shape (many, ahead)."""
+        sizes = self.steps_.sizes
+        if len(sizes) == 0:
+            return np.zeros((many, ahead))
+        rates = rng.gamma(len(sizes) + 0.5, 1 / len(self.history_), size=(many, 1))
+        come = rng.random((many, ahead)) < rates
+        return np.asarray(np.cumsum(come * rng.choice(sizes, size=come.shape), axis=1))
+
+    def _surprises(self, steps: int, rng: Generator) -> Array:
         """Draw a step that nothing foretold: at most one a path, at any time."""
-        rate = self.spread.surprise / (_YEAR * self.per_day)
+        spread = self.spread
+        rate = spread.surprise / (_YEAR * self.per_day)
         if rate == 0 or np.ptp(self.history_) == 0:
             return np.zeros((self.draws, steps))
-        come = rng.exponential(1 / rate, size=(self.draws, 1))
-        size = rng.exponential(SURPRISE_SIZE * abs(level(self.history_)), size=(self.draws, 1))
+        shape = (self.draws, 1)
+        come = rng.exponential(1 / rate, size=shape)
+        size = rng.exponential(spread.size * abs(level(self.history_)), size=shape)
+        size = np.where(rng.random(shape) < spread.down, _DOWN * size, size)
         return np.asarray(np.where(np.arange(1, steps + 1) >= come, size, 0.0))
 
     def deviation(self, ahead: Array) -> Array:
         """Give the standard deviation of draws around a law at steps ahead, points' noise apart."""
-        return deviation(self.history_, self.errors_, ahead, self.per_day, self.spread)
+        return deviation(self.doubt_, ahead, self.per_day, self.spread)
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
         """Give the lower and upper end of the central prediction interval at steps ahead."""
@@ -245,13 +306,32 @@ def law_weights(errors: Array, ahead: Array, spread: Spread) -> Array:
     return np.asarray(share / share.sum())
 
 
-def deviation(history: Array, errors: Array, ahead: Array, per_day: float, spread: Spread) -> Array:
-    """Give the standard deviation that `Spread` tells. `errors` as NodeGrowth.errors_."""
-    own = spread.own * np.sqrt(np.mean((errors[1] / errors[0] ** spread.bend) ** 2))
-    now = abs(level(history))
-    pace = spread.pace * abs(now - float(np.median(history[:3]))) / len(history)
-    drift = spread.level * now / (_YEAR * per_day) if np.ptp(history) > 0 else 0.0
-    return np.asarray(np.sqrt((own * ahead**spread.bend) ** 2 + (pace**2 + drift**2) * ahead**2))
+def doubt(history: Array, ahead: Array, errors: Array, bend: float) -> Doubt:
+    """Tell what a history shows of its own doubt; errors of the weighted laws at steps ahead."""
+    now, rows = abs(level(history)), len(history)
+    # Squares by steps ahead, each weighed by its reach: near errors are many and small
+    design = np.column_stack([ahead**0.8, ahead**_LONG]) / ahead[:, None]
+    found, _ = nnls(design, errors**2 / ahead)
+    level_walk, pace_walk = wander(history)
+    own = float(np.sqrt(np.mean((errors / ahead**bend) ** 2)))
+    return Doubt(
+        own, float(found[1]), level_walk, pace_walk,
+        abs(now - float(np.median(history[:3]))) / rows, now if np.ptp(history) > 0 else 0.0, rows,
+    )  # fmt: skip
+
+
+def deviation(told: Doubt, ahead: Array, per_day: float, spread: Spread) -> Array:
+    """Give the standard deviation that `Spread` tells."""
+    drift = spread.level * told.level / (_YEAR * per_day)
+    variance = (
+        (spread.own * told.own * ahead**spread.bend) ** 2
+        + spread.long**2 * told.long * ahead**_LONG
+        + spread.level_walk**2 * told.level_walk * ahead
+        + spread.pace_walk**2 * told.pace_walk * ahead**3 / 3
+        + ((spread.pace * told.pace) ** 2 + drift**2) * ahead**2
+        + (spread.curve * told.pace) ** 2 * ahead**3 / told.rows
+    )
+    return np.asarray(np.sqrt(variance))
 
 
 def _running(history: Array) -> Array:

@@ -18,6 +18,7 @@ Trend = Callable[[Array, Array], Array]
 
 # Share of the history that «recent» looks at
 _RECENT: Final = 1 / 3
+_NEWEST: Final = 1 / 8
 # Half-life of the weights and time constants of the damping, as shares of the history
 _HALF_LIFE: Final = 1 / 4
 _DAMPING: Final = 1 / 2
@@ -65,8 +66,15 @@ def line(history: Array, ahead: Array) -> Array:
 
 def recent(history: Array, ahead: Array) -> Array:
     """Go on from the newest level with the slope of the newest third."""
-    newest = history[-max(int(len(history) * _RECENT), _ANCHOR + 1) :]
-    pace = slope(newest)
+    third = history[-max(int(len(history) * _RECENT), _ANCHOR + 1) :]
+    pace = slope(third)
+    return level_on(history, pace) + pace * ahead
+
+
+def newest(history: Array, ahead: Array) -> Array:
+    """Go on from the newest level with the slope of the newest eighth."""
+    last = history[-max(int(len(history) * _NEWEST), _ANCHOR + 1) :]
+    pace = slope(last)
     return level_on(history, pace) + pace * ahead
 
 
@@ -106,6 +114,7 @@ TRENDS: Final[dict[str, Trend]] = {
     "drift": drift,
     "line": line,
     "recent": recent,
+    "newest": newest,
     "damped": damped,
     "exponential": exponential,
     "stepped": stepped,

@@ -11,6 +11,7 @@ from capacity.models.growth import NodeGrowth
 from capacity.models.level_steps import level_steps
 from capacity.models.seasons import season
 from capacity.models.trends import TRENDS
+from capacity.models.variogram import wander
 
 AHEAD = np.array([1.0, 30.0, 90.0])
 
@@ -119,3 +120,27 @@ def test_counts_times_ten_give_paths_times_ten(factor: float, seed: int) -> None
     assert NodeGrowth(draws=20, seed=seed).fit(None, factor * history).predict(
         [20]
     ) == pytest.approx(factor * one, rel=1e-6)
+
+
+def test_noise_a_walk_and_a_walking_pace_are_told_apart() -> None:
+    rng = np.random.default_rng(5)
+    noise, walk = rng.normal(0, 3, 600), np.cumsum(rng.normal(0, 3, 600))
+    paces = np.cumsum(np.cumsum(rng.normal(0, 0.1, 600)))
+    line = 1000 + 2.0 * np.arange(600)
+    assert wander(line) == (0.0, 0.0)
+    assert max(wander(line + noise)) < 0.2
+    assert wander(line + walk)[0] == pytest.approx(9, rel=0.35)
+    assert wander(line + walk)[1] < 0.01
+    assert wander(line + paces + noise)[1] == pytest.approx(0.01, rel=0.6)
+
+
+def test_past_steps_make_every_law_skewed_to_more_steps() -> None:
+    history = 1000 + np.random.default_rng(0).normal(0, 2, 160)
+    for at in (30, 70, 110, 140):
+        history[at:] += 120
+    model = NodeGrowth(draws=800).fit(None, history)
+    smooth = NodeGrowth(draws=800).fit(None, model.steps_.removed(history) + 3 * np.arange(160))
+    widths = [np.ptp(np.quantile(m.paths(60)[:, -1], [0.05, 0.95])) for m in (model, smooth)]
+    # 2.4 steps of 120 are to come in 60 days, Poisson-like: sd 120 * sqrt(1.5) and more
+    assert widths[0] > 2 * 120
+    assert widths[0] > 1.5 * widths[1]

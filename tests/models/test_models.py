@@ -149,7 +149,8 @@ def test_growth_intervals_cover_random_walks_with_drift() -> None:
         walk = 1000 + np.cumsum(RNG(seed).normal(2, 3, 150))
         low, high = NodeGrowth(draws=150, seed=seed).fit(None, walk[:90]).interval([30, 60])
         inside.append((low <= walk[[119, 149]]) & (walk[[119, 149]] <= high))
-    assert 0.82 <= float(np.mean(inside)) <= 0.97
+    # Walks alone need 90 %; a cluster may jump or bend as well, so that intervals are wider
+    assert 0.85 <= float(np.mean(inside)) <= 0.99
 
 
 def test_the_node_count_never_falls_below_one() -> None:
