@@ -20,6 +20,7 @@ from capacity.cli_options import OUTPUT
 from capacity.cli_policies import check, policies
 from capacity.cli_report import report
 from capacity.cli_resources import resources
+from capacity.cli_scenario import scenario
 from capacity.cli_schedule import schedule
 from capacity.cli_serve import serve
 from capacity.cli_services import services
@@ -243,6 +244,7 @@ cli.add_command(policies)
 cli.add_command(check)
 cli.add_command(resources)
 cli.add_command(shapes)
+cli.add_command(scenario)
 cli.add_command(services)
 cli.add_command(measure)
 cli.add_command(upgrade)

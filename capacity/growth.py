@@ -28,8 +28,9 @@ _STEPS: Final = (1.0, 1.25, 1.5, 2.0, 3.0)
 # History from which growth may be told as dates, and how far beyond its own length it may reach
 MIN_HISTORY_DAYS: Final = 14.0
 LOOK_AHEAD: Final = 3.0
-# What a driver does beside the nodes is steadier than a node count: no step that nothing foretold
-_BESIDE: Final = replace(CALIBRATED, level=0.05, surprise=0.0)
+# What a driver does beside the nodes is steadier than a node count: no step that nothing foretold,
+# and what looks like a walk of its level is noise with a memory
+_BESIDE: Final = replace(CALIBRATED, level=0.03, surprise=0.0, level_walk=0.4, up=1.2)
 PER_NODE: Final = "endpoints_per_node"
 _DAY: Final = 86_400.0
 

@@ -99,3 +99,16 @@ def priors(component: str, quantity: str) -> pl.DataFrame:
     rows = _rows("priors.csv").filter(component=component, quantity=quantity)
     numbers = [pl.col(name).cast(pl.Float64) for name in ("per_unit", "low", "high")]
     return rows.select("driver", *numbers, "basis", "source")
+
+
+@cache
+def objects() -> dict[str, dict[str, int]]:
+    """Rows of objects.csv by object: bytes of key, value, and each endpoint in it.
+
+    >>> objects()["ciliumidentities"]["bytes"]
+    531
+    """
+    rows = _rows("objects.csv").with_columns(
+        pl.col("key", "bytes", "per_endpoint").cast(pl.Int64).fill_null(0)
+    )
+    return {row["object"]: row for row in rows.iter_rows(named=True)}

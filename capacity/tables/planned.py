@@ -131,3 +131,41 @@ DRIFT: Final = Table(
         Column("detail", pl.String),
     ),
 )
+SCENARIOS: Final = Table(
+    "scenarios",
+    "one resource in one scenario",
+    (
+        Column("scenario", pl.String),
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("nodes", pl.Int64, "1", "of one cluster, the median"),
+        Column("q05", pl.Float64, "of the quantity"),
+        Column("q50", pl.Float64, "of the quantity"),
+        Column("q95", pl.Float64, "of the quantity"),
+        Column("q99", pl.Float64, "of the quantity"),
+        Column("limit", pl.Float64, "of the quantity", nullable=True),
+        Column("usage", pl.Float64, "1", "the 1 - risk quantile of the limit", nullable=True),
+        Column("status", pl.String, "", "ok, short, or unknown"),
+        Column("reach", pl.Float64, "1", "farthest driver divided by the largest observed"),
+        Column("note", pl.String, "", "where the limit comes from, what it does not hold",
+               nullable=True),
+    ),
+)  # fmt: skip
+CONTROL_PLANE: Final = Table(
+    "control_plane",
+    "what one scenario asks of the API server, or of the kvstore",
+    (
+        Column("scenario", pl.String),
+        Column("cluster", pl.String),
+        Column("nodes", pl.Int64, "1"),
+        Column("server", pl.String, "", "kube-apiserver or kvstore"),
+        Column("what", pl.String),
+        Column("value", pl.Float64, "of the row"),
+        Column("unit", pl.String),
+        Column("limit", pl.Float64, "of the row", nullable=True),
+        Column("why", pl.String, "", "what is counted"),
+    ),
+)

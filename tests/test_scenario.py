@@ -1,0 +1,133 @@
+"""Scenarios in a forecast: what each change moves, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from capacity.errors import SettingsError
+from capacity.scenario_text import parse
+from capacity.scenarios import Scenarios, scenarios
+from capacity.settings import PlanSettings
+from tests.command import run
+
+LAB = PlanSettings(str(Path(__file__).parents[1] / "data" / "lab"))
+CHANGES = (
+    "nodes: nodes=2000", "dense: pods_per_node=x2", "services: services=x2", "mesh: mesh=3",
+    "split: split=2", "shared: split=2, shared=0.5", "merge: merge=2", "both: split=4, mesh=4",
+    "lb: bpf-lb-map-max=131072, mode=dsr", "version: cilium=1.18", "load: churn=20, ces=on",
+    "kvstore: kvstore=on", "huge: mesh=300",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told() -> Scenarios:
+    return scenarios(PlanSettings(), [parse(text) for text in CHANGES], today=True)
+
+
+def median(told: Scenarios, scenario: str, resource: str) -> float:
+    component, _, quantity = resource.partition(" ")
+    same = pl.col("subject") == resource
+    if quantity:
+        same = (pl.col("component") == component) & (pl.col("quantity") == quantity)
+    return float(told.scenarios.filter(same, scenario=scenario)["q50"][0])
+
+
+def ratio(told: Scenarios, scenario: str, resource: str) -> float:
+    return median(told, scenario, resource) / median(told, "as it is", resource)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "resource", "times"),
+    [
+        ("nodes", "ipcache", 2.0), ("nodes", "lxc", 1.0),
+        ("dense", "ipcache", 32 * 2 / 32), ("dense", "lb4_services_v2", 1.0),
+        ("mesh", "ipcache", 3.0), ("mesh", "node_map_v2", 3.0), ("mesh", "lb4_services_v2", 1.0),
+        ("mesh", "cluster-identities", 1.0), ("mesh", "operator memory", 1.0),
+        ("split", "ipcache", 0.5), ("split", "cluster-identities", 0.5), ("split", "lxc", 1.0),
+        ("shared", "cluster-identities", 0.75), ("shared", "ipcache", 0.5),
+        ("merge", "ipcache", 2.0), ("merge", "cluster-identities", 2.0),
+        ("both", "ipcache", 1.0), ("both", "cluster-identities", 0.25),
+        ("lb", "lb4_services_v2", 1.0), ("version", "agent memory", 1.0),
+    ],
+)  # fmt: skip
+def test_a_change_moves_what_depends_on_it(
+    told: Scenarios, scenario: str, resource: str, times: float
+) -> None:
+    assert ratio(told, scenario, resource) == pytest.approx(times, rel=0.08)
+
+
+def test_more_remote_nodes_cost_agents_memory_and_more_services_entries(told: Scenarios) -> None:
+    assert ratio(told, "mesh", "agent memory") > 1.2
+    assert ratio(told, "services", "lb4_services_v2") > 1.0
+
+
+def row(told: Scenarios, scenario: str, resource: str) -> dict[str, Any]:
+    return told.scenarios.filter(scenario=scenario, subject=resource).row(0, named=True)
+
+
+def test_limits_are_those_of_the_scenario(told: Scenarios) -> None:
+    assert row(told, "lb", "lb4_services_v2")["limit"] == 131_072
+    assert row(told, "lb", "ct4_global")["limit"] == row(told, "as it is", "ct4_global")["limit"]
+    assert "upper bound" in row(told, "lb", "snat_v4_external")["note"]
+    # Of a mesh of more than 255 clusters each has half of the identities
+    assert row(told, "huge", "cluster-identities")["limit"] == 32_768
+    assert row(told, "huge", "ipcache")["status"] == "short"
+    assert any("36 facts change" in note or "facts change" in note for note in told.notes)
+
+
+def test_load_of_the_api_server_is_told_for_every_scenario(told: Scenarios) -> None:
+    database = told.control_plane.filter(what="etcd database", server="kube-apiserver")
+    assert database["scenario"].to_list() == ["as it is", *(t.split(":")[0] for t in CHANGES)]
+    assert (database["limit"] == 2**31).all()
+    rows = dict(database.select("scenario", "value").iter_rows())
+    assert rows["dense"] > 1.8 * rows["as it is"]
+    assert rows["mesh"] == rows["as it is"]
+    events = told.control_plane.filter(what="events sent to agents")
+    assert events["scenario"].to_list() == ["load"]
+    assert "kvstore" in told.control_plane["server"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("grow", "is no scenario"),
+        ("grow: nodes", "is not KEY=VALUE"),
+        ("grow: nodes=many", "none of 500, +500, -500, x2"),
+        ("grow: notes=5", "'nodes' is near"),
+        ("grow: bpf-lb-map-mx=5", "'bpf-lb-map-max' is near"),
+        ("grow: mesh=0", "no number of clusters"),
+        ("grow: ces=maybe", "none of on, off"),
+        ("grow: shared=2", "no share"),
+        ("grow: mode=magic", "none of snat, dsr, hybrid"),
+    ],
+)
+def test_what_is_no_scenario_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        parse(text)
+    assert said in str(error.value)
+
+
+def test_all_faults_of_a_scenario_are_told_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"(?s)nodes=a.*mesh=b"):
+        parse("grow: nodes=a, mesh=b")
+
+
+def test_a_size_that_no_agent_takes_is_refused() -> None:
+    with pytest.raises(SettingsError, match="outside"):
+        scenarios(LAB, [parse("x: bpf-lb-map-max=0")])
+
+
+def test_the_command_tells_what_differs(tmp_path: Path) -> None:
+    done = run("scenario", LAB.source, "--change", "mesh: mesh=3", "-o", "json", cwd=tmp_path)
+    assert done.returncode in (0, 1), done.stderr
+    made = json.loads(done.stdout)
+    assert {row["scenario"] for row in made["scenarios"]} == {"as it is", "mesh"}
+    assert "the other clusters are taken to be like this one" in done.stderr
+    table = run("scenario", LAB.source, "--change", "none: nodes=x1", cwd=tmp_path)
+    assert "as it is" in table.stdout
+    assert "none" not in table.stdout.split("API server")[0]
