@@ -80,8 +80,11 @@ def _told(option: str, text: str, shape: dict[str, Any]) -> float:
     if not (text.isascii() and text.isdigit()):
         raise SettingsError(f"{option}: {text!r} is no number of entries")
     size = int(text)
-    if (low is not None and size < low) or (high is not None and size > high):
-        raise SettingsError(f"{option}: {size:,} is outside {low:,} to {high:,} that agents take")
+    if size < max(low or 0, 1) or (high is not None and size > high):
+        most = f" to {high:,}" if high is not None else " or more"
+        raise SettingsError(
+            f"{option}: {size:,} is outside {max(low or 0, 1):,}{most} that agents take"
+        )
     return float(size)
 
 

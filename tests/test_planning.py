@@ -91,7 +91,10 @@ def test_what_is_to_be_set_holds_the_true_need_at_the_planned_node_count(demo: P
     lb = demo.recommendation.filter(subject="lb4_services_v2").row(0, named=True)
     assert lb["setting"] == "bpf.lbMapMax"
     assert lb["status"] == "raise"
-    assert lb["target"] == 131072
+    # A power of two that holds the 99 % quantile at the planned nodes and leaves a fifth free
+    need = float(re.search(r"needs ([\d,]+) entries", lb["reason"])[1].replace(",", ""))
+    assert lb["target"] in (131_072, 262_144)
+    assert lb["target"] / 2 < need / 0.8 <= lb["target"]
     assert lb["restart"]
     assert lb["cost"] > 0
     for row in demo.recommendation.iter_rows(named=True):
