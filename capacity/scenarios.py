@@ -102,8 +102,7 @@ def _base(
     for limit in seen.limits.iter_rows(named=True):
         try:
             rows = seen.history(limit)
-            slopes = seen.kernel.slopes
-            fitted.append(fit_quantity(limit, rows, seen.drivers, growth, settings, slopes))
+            fitted.append(fit_quantity(limit, rows, seen.drivers, growth, settings, seen.aside))
         except ModelError as error:
             gaps.append(f"{resource(limit)} is not told: {error}")
     if not fitted:

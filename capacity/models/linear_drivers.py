@@ -167,11 +167,10 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         both = np.vstack([design, beliefs.design])
         heavy = np.append(weights, np.ones(len(beliefs.target)))
         rows = block_rows(len(fitted), self.draws, rng)
-        for row, picked, turn in zip(out, rows, shaken, strict=True):
-            told = np.append(fitted + self.residuals_[picked], beliefs.target + turn)
-            beta = _nnls(both, told, heavy)
-            row[0] = beta[0]
-            row[1:][free] = beta[1:]
+        told = np.hstack([fitted + self.residuals_[rows], beliefs.target + shaken])
+        beta = _nnls_many(both, told, heavy)
+        out[:, 0] = beta[:, 0]
+        out[:, 1:][:, free] = beta[:, 1:]
         return out
 
     def predict(self, X: npt.ArrayLike) -> Array:  # noqa: N803
@@ -241,6 +240,27 @@ def _nnls(design: Array, target: Array, weights: Array) -> Array:
     scale[scale == 0] = 1.0
     root = np.sqrt(weights)
     beta, _ = nnls(design / scale * root[:, None], target * root)
+    return np.asarray(beta / scale)
+
+
+def _nnls_many(design: Array, targets: Array, weights: Array) -> Array:
+    """Fit many targets (draws × rows) to one design, as `_nnls` does each.
+
+    Where least squares alone gives no negative cost, it is the non-negative solution too.
+    """
+    scale = np.abs(design).max(axis=0)
+    scale[scale == 0] = 1.0
+    root = np.sqrt(weights)
+    q, r = np.linalg.qr(design / scale * root[:, None])
+    seen = (targets * root) @ q
+    turned = np.abs(np.diag(r))
+    if r.shape[0] == r.shape[1] and turned.min() > 1e-9 * turned.max():
+        beta = np.linalg.solve(r, seen.T).T
+        wrong = np.flatnonzero((beta < 0).any(axis=1))
+    else:
+        beta, wrong = np.empty((len(targets), design.shape[1])), np.arange(len(targets))
+    for i in wrong:
+        beta[i], _ = nnls(r, seen[i])
     return np.asarray(beta / scale)
 
 

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from capacity.errors import ModelError
 from capacity.models import MODELS
 from capacity.models.growth import NodeGrowth
-from capacity.models.linear_drivers import LinearDrivers, block_rows
+from capacity.models.linear_drivers import LinearDrivers, _nnls, _nnls_many, block_rows
 
 RNG = np.random.default_rng
 
@@ -141,6 +141,19 @@ def test_the_90_percent_interval_covers_about_90_percent_within_the_data() -> No
         low, high = model.interval(drivers[60:])
         inside.append(np.mean((low <= target[60:]) & (target[60:] <= high)))
     assert 0.85 <= float(np.mean(inside)) <= 0.97
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(30, 3), (5, 7), (40, 4)])
+def test_many_fits_at_once_are_each_fit_alone(rows: int, columns: int) -> None:
+    rng = RNG(rows)
+    design = np.column_stack([np.ones(rows), rng.uniform(0, 9, (rows, columns - 1))])
+    if columns == 4:  # two drivers that are one
+        design[:, 3] = design[:, 2]
+    targets = rng.normal(3, 5, (40, rows)) + design @ rng.uniform(0, 2, columns)
+    weights = rng.uniform(0.1, 1, rows)
+    many = _nnls_many(design, targets, weights) @ design.T
+    alone = np.stack([_nnls(design, target, weights) @ design.T for target in targets])
+    assert many == pytest.approx(alone, abs=1e-6)
 
 
 def test_growth_intervals_cover_random_walks_with_drift() -> None:
