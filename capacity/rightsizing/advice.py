@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from capacity.rightsizing.peaks import chance_above, share_above
 from capacity.rightsizing.strategies import POD_FLOORS, STRATEGIES, THROTTLED, Rule, Strategy
 from capacity.rightsizing.workloads import CONTAINER
 from capacity.rightsizing_settings import RightsizingSettings
@@ -169,7 +170,8 @@ def _setting(rows: pl.DataFrame, bound: str, settings: RightsizingSettings) -> p
         current=now, target=new,
         lower="lower" if is_request else pl.lit(None, pl.Int64),
         upper="upper" if is_request else pl.lit(None, pl.Int64),
-        status=status, risk=_risk(), saving=saving, money=saving * factor,
+        status=status, risk=_risk(), exceeds=_exceeds(pl.col(new), pl.col(now)),
+        saving=saving, money=saving * factor,
         confidence=(pl.col("hours") / 24 / _FULL_DAYS).clip(0, 1),
         reason=pl.coalesce("refusal", _reason(bound, status)), evidence=_evidence(),
         side_effect=pl.when(is_changed).then(_side_effect(settings)),
@@ -205,6 +207,19 @@ def _risk() -> pl.Expr:
         .when(pl.col("refusal").is_not_null() & ~pl.col("refused")).then(pl.lit("unknown"))
         .otherwise(pl.lit("low"))
     )  # fmt: skip
+
+
+def _exceeds(new: pl.Expr, now: pl.Expr) -> pl.Expr:
+    """Tell how likely use passes what is meant, or what is there where nothing is meant.
+
+    Not where use was cut off: by kills, or by a limit that slows.
+    """
+    level = pl.coalesce(new, pl.when(pl.col("refusal").is_not_null()).then(now))
+    is_cut = (pl.col("kills") > 0) | pl.col("leak")
+    memory = pl.when(~is_cut.fill_null(value=True)).then(chance_above(level))
+    is_slowed = (pl.col("throttled") >= THROTTLED).fill_null(value=False)
+    cpu = pl.when(~is_slowed).then(share_above(level))
+    return pl.when(pl.col("resource") == "cpu").then(cpu).otherwise(memory)
 
 
 def _amount(name: str) -> pl.Expr:

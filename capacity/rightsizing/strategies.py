@@ -12,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from capacity.rightsizing.peaks import HORIZON
 from capacity.rightsizing.workloads import OOM_BYTES
 
 _NOTHING: Final = pl.lit(None, pl.Float64)
@@ -56,10 +57,18 @@ _KILLED: Final = pl.when(pl.col("kills") > 0).then(
         pl.coalesce("killed_at", "largest") + OOM_BYTES,
     )
 )
-_OUR_MEMORY: Final = pl.max_horizontal(pl.col("largest") * _MARGIN, _KILLED)
+# Peaks that certainly rise do so for the next fortnight; a forecast of more than a half is none
+_RISE: Final = (pl.col("peak_slope") * HORIZON).fill_null(0.0)
+_GROWTH: Final = (_RISE / pl.max_horizontal("peak_mode", "largest")).fill_null(0.0).clip(0, 0.5)
+_OUR_MEMORY: Final = _MARGIN * pl.max_horizontal(pl.col("largest") * (1 + _GROWTH), _KILLED)
 _IS_SLOWED: Final = (pl.col("throttled") >= THROTTLED).fill_null(value=False)
-# What a slowed container would use is not known: at least what it uses where it is cut off
-_OUR_CPU: Final = pl.when(_IS_SLOWED).then(pl.max_horizontal("p99", "p95")).otherwise(pl.col("p95"))
+# What a slowed container would use is not known: more than it uses where it is cut off
+_SLOWED_MARGIN: Final = 1.25
+_OUR_CPU: Final = (
+    pl.when(_IS_SLOWED)
+    .then(_SLOWED_MARGIN * pl.max_horizontal("p99", "p95"))
+    .otherwise(pl.col("p95") * (1 + _GROWTH))
+)
 _OURS: Final = Strategy(
     source="ours: docs/resources.md",
     rules={
@@ -72,7 +81,7 @@ _OURS: Final = Strategy(
             .then(pl.max_horizontal("limit", _OUR_CPU)),
             lower=pl.col("p50"),
             upper=pl.col("largest"),
-            words="95th percentile of the worst pod (99th where a limit slows it)",
+            words="95th percentile of the worst pod with its trend (99th + 25 % if slowed)",
         ),
         "memory": Rule(
             request=_OUR_MEMORY,
@@ -82,7 +91,7 @@ _OURS: Final = Strategy(
             .otherwise(_OUR_MEMORY),
             lower=pl.col("largest"),
             upper=_OUR_MEMORY * (1 + 1 / _DAYS),
-            words="peak of the worst pod + 15 %; + 25 % and 100 MiB at least after an OOM kill",
+            words="peak of the worst pod with its trend (limit + 25 % after an OOM kill) + 15 %",
         ),
     },
     floors={"cpu": 10.0, "memory": 16 * _MI},

@@ -56,6 +56,7 @@ def by_container(resources: pl.DataFrame) -> pl.DataFrame:
             "risk": next(risk for risk in _RISKS if risk in risks),
         }
         line |= {name: change(told[setting]) for setting, name in _SHORT.items()}
+        line |= _exceeding(told)
         line |= _savings(told)
         # The reason of what is changed or refused; of two the riskier one
         wanted = [row for row in told.values() if row["status"] != "ok"] or [first]
@@ -65,6 +66,21 @@ def by_container(resources: pl.DataFrame) -> pl.DataFrame:
     schema = {"pods": pl.Int64, "money a month": pl.Float64}
     frame = pl.DataFrame(out, schema_overrides=schema, infer_schema_length=None)
     return frame.drop([name for name in schema if name in frame and frame[name].is_null().all()])
+
+
+def _exceeding(told: dict[str, dict[str, object]]) -> dict[str, object]:
+    """Write how likely use passes the request of CPU and the limit of memory (or its request)."""
+    cpu, request, limit = (
+        told[name]["exceeds"] for name in ("requests.cpu", "requests.memory", "limits.memory")
+    )
+    held = request if limit is None else limit
+    return {"cpu above": _share(cpu), "memory above": _share(held)}
+
+
+def _share(value: object) -> str | None:
+    if not isinstance(value, float):
+        return None
+    return "<0.1 %" if 0 < value < 0.001 else f"{value:.1%}".replace("%", " %")
 
 
 def _savings(told: dict[str, dict[str, object]]) -> dict[str, object]:

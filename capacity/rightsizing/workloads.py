@@ -10,6 +10,7 @@ import polars as pl
 from capacity.observe.leaks import BINS, MIN_HOURS, RESTART, is_leak_shaped
 from capacity.rightsizing.histogram import cpu_percentiles, memory_percentiles
 from capacity.rightsizing.owners import owners
+from capacity.rightsizing.peaks import peak_law
 from capacity.rightsizing.state import autoscaled, bounds, oom_kills, restarts, throttling
 from capacity.rightsizing.steps import longest_runs, part_medians, summary
 from capacity.rightsizing.usage import UNIT, Usage, Values
@@ -41,8 +42,8 @@ def workload_usage(usage: Usage, workloads: pl.DataFrame) -> pl.DataFrame:
     DataFrame
         Keys and resource; pods, running, replicas, points, hours; p50 … p99, largest, start
         of the worst pod; shared (p50 of the mean pod / of the worst); vpa50, vpa90, vpa95,
-        confidence; kills, killed_at, throttled, restarts, leak; request, limit; hpa, by.
-        [millicore or byte]
+        peak_mode, peak_slope, peak_scale; confidence; kills, killed_at, throttled, restarts, leak;
+        request, limit; hpa, by. [millicore or byte]
     """
     units = owners(usage.units, usage.state, workloads)
     containers = units.select(CONTAINER).unique().sort(CONTAINER).with_row_index("owner")
@@ -61,6 +62,7 @@ def workload_usage(usage: Usage, workloads: pl.DataFrame) -> pl.DataFrame:
             kills = _kill_steps(units, usage)
             vpa = memory_percentiles(*values, of, len(containers), usage.width, kills)
         names = {f"vpa{q}": vpa[:, k] for k, q in enumerate((50, 90, 95))}
+        names |= peak_law(*values, of, len(containers), usage.width)
         owned = containers.select("owner").with_columns(**_columns(names))
         told.append(grouped.join(owned, on="owner"))
     return _with_set(pl.concat(told).join(containers, on="owner"), usage, units, workloads)

@@ -140,6 +140,14 @@ RIGHTSIZING: Final = Table(
         Column("upper", pl.Int64, "of the unit", "beyond it nothing is gained", nullable=True),
         Column("status", pl.String, "", "ok, raise, lower, set, remove, refused, unknown"),
         Column("risk", pl.String, "", "of leaving it as it is: high, medium, low, unknown"),
+        Column(
+            "exceeds",
+            pl.Float64,
+            "1",
+            "cpu: share of time that the busiest pod uses more; memory: "
+            "chance that a pod does in the next 14 days",
+            nullable=True,
+        ),  # fmt: skip
         Column("saving", pl.Int64, "of the unit", "over all replicas; requests", nullable=True),
         Column("money", pl.Float64, "a month", "saving x price x 730 h", nullable=True),
         Column("confidence", pl.Float64, "1", "history, of 14 days", nullable=True),
