@@ -17,6 +17,7 @@ from capacity import facts
 from capacity.errors import FactError
 from capacity.facts import derivations
 from capacity.facts.schema import TABLES
+from capacity.tables import DRIVERS
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDER = Path(facts.__file__).parent
@@ -368,3 +369,37 @@ def test_releases_up_to_1_19_were_read_and_1_20_only_in_part() -> None:
     for version in facts.VERSIONS[:-1]:
         assert facts.maps(version)["verified"].all()
     assert not facts.maps(facts.LATEST)["verified"].any()
+
+
+# Maps that a capacity plan is asked about, by a part of their name
+ASKED = (
+    "ipcache", "policy", "lb4_services", "lb4_backends", "lb4_reverse_nat", "ct4_global",
+    "snat_v4_external", "nodeport_neigh4", "frag_datagrams", "auth_map", "metrics", "lxc",
+    "node_map", "egress_gw_policy", "l2_responder", "srv6_vrf", "throttle",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", facts.VERSIONS)
+def test_every_map_that_is_asked_about_has_a_kind_of_limit_and_what_fills_it(version: str) -> None:
+    rows = facts.maps(version)
+    # The tunnel map went with 1.18: pkg/maps/tunnel is gone
+    asked = (*ASKED, "tunnel_map") if version < "1.18" else ASKED
+    for name in asked:
+        found = rows.filter(pl.col("map").str.contains(name, literal=True))
+        assert len(found), name
+        assert found["driver"].str.len_chars().min() > 0
+    assert set(rows["kind"]) == {"hard", "settable", "soft"}
+
+
+def test_equations_of_maps_name_drivers_that_are_observed() -> None:
+    rows = derivations._rows("structure.csv").filter(component="map")
+    assert set(rows["driver"]) <= set(DRIVERS.schema)
+    labels = {
+        label
+        for version in facts.VERSIONS
+        for label in facts.maps(version)["metric_label"].drop_nulls()
+    }
+    # What traffic of a node fills follows its pods and peers: the rows without a subject
+    traffic = re.compile("^(ct|snat)_?|^(cilium_)?policy_|^ipmasq|^vtep")
+    own = set(rows["subject"].drop_nulls())
+    assert {label for label in labels if not traffic.match(label)} <= own
