@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from capacity.load.xor import crc32c
+from capacity.load.checksums import crc32c
 
 CHUNK = 120
 HOUR = 3_600_000

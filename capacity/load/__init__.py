@@ -26,7 +26,8 @@ from capacity.load import (
     tsdb_files,
 )
 from capacity.load.files import beginning, ending, listed
-from capacity.load.gather import NOTHING_WANTED, Instant, Selection, select
+from capacity.load.gather import NOTHING_WANTED, Selection, select
+from capacity.load.instants import Instant
 from capacity.load.inventories import read_inventory
 from capacity.tables import SAMPLES, SERIES, SOURCES
 from capacity.telling import is_url as is_url

@@ -5,8 +5,6 @@ A reader brings series, samples and one Source a file; `assemble` gives Metrics.
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,11 +15,12 @@ import polars as pl
 
 from capacity.errors import SettingsError
 from capacity.export import Metrics, is_in_order, without_secrets
+from capacity.load import instants
+from capacity.load.instants import Instant, instant
 from capacity.tables import SAMPLES, SERIES, SOURCES, TIME, check
-from capacity.units import parse_duration
 
-# Epochs: no export is older than 1973-03-03, which is 1e11 in ms; nor newer than year 5138 in s.
-FIRST_MILLISECOND: Final = 100_000_000_000
+# Times below this are seconds
+FIRST_MILLISECOND: Final = instants.FIRST_MILLISECOND
 # Faults of one source that are told in full; the rest is counted.
 TOLD_FAULTS: Final = 3
 # cilium/cilium pkg/defaults/defaults.go, ClusterName
@@ -35,7 +34,6 @@ _REPEATED: Final = ("same", "other", "elsewhere")
 # Samples from which on compiled code pays, which takes half a second to load
 LARGE: Final = 200_000
 
-Instant = dt.datetime | int | float | str
 # Series, samples, and by source: wanted ones, numbers, and each kind of repeated ones
 _Ordered = tuple[pl.DataFrame, pl.DataFrame, list[list[int]]]
 
@@ -78,6 +76,28 @@ class Selection:
         if self.end is not None:
             wanted &= time <= self.end
         return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Samples, each a number; by series and time, and each once, where `is_ordered`.
+
+    They come in runs of `counts` samples, each of one of `sources` and one of `owners`, its series.
+    """
+
+    series: npt.NDArray[np.uint32]
+    times: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    sources: npt.NDArray[np.int64]
+    owners: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    is_ordered: bool
+
+    def frame(self) -> pl.DataFrame:
+        """Give samples as `assemble` takes them."""
+        source = np.repeat(self.sources.astype(np.uint32), self.counts)
+        columns = {"series": self.series, "time": self.times, "value": self.values}
+        return pl.DataFrame({"source": source, **columns})
 
 
 @dataclass(slots=True)
@@ -138,61 +158,6 @@ def select(
     return Selection(names, first, last, cluster)
 
 
-def instant(value: Instant, *, now: float, what: str = "time") -> int:
-    """Milliseconds since 1970 UTC of a point in time.
-
-    Parameters
-    ----------
-    value
-        A datetime (UTC where it has no zone), epoch seconds or milliseconds, RFC 3339 text,
-        ``"now"``, or a duration before now such as ``"-7d"``.
-    now
-        Epoch. [s]
-    what
-        Named in the error.
-
-    Raises
-    ------
-    SettingsError
-        If the value is none of these.
-
-    Examples
-    --------
-    >>> instant("-1h", now=7200), instant(1767225600, now=0), instant("2026-01-01", now=0)
-    (3600000, 1767225600000, 1767225600000)
-    """
-    if isinstance(value, dt.datetime):
-        return _milliseconds(value)
-    if isinstance(value, str):
-        text = value.strip()
-        if text == "now":
-            return round(now * 1000)
-        if text.startswith("-") and not re.fullmatch(r"-[\d.]+", text):
-            return round((now - parse_duration(text[1:], what=what)) * 1000)
-        try:
-            value = float(text)
-        except ValueError:
-            return _rfc3339(text, what)
-    if not abs(value) < 1e16:
-        raise SettingsError(f"{what}: {value!r} is no epoch in seconds or milliseconds")
-    return round(value) if abs(value) >= FIRST_MILLISECOND else round(value * 1000)
-
-
-def _rfc3339(text: str, what: str) -> int:
-    try:
-        return _milliseconds(dt.datetime.fromisoformat(text))
-    except ValueError:
-        raise SettingsError(
-            f"{what}: {text!r} is no time; write for example 2026-11-23T00:00:00Z, "
-            "1795392000 or -7d"
-        ) from None
-
-
-def _milliseconds(value: dt.datetime) -> int:
-    aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
-    return round(aware.timestamp() * 1000)
-
-
 def assemble(
     series: pl.DataFrame, samples: pl.DataFrame, sources: Sequence[Source], selection: Selection
 ) -> Metrics:
@@ -222,11 +187,37 @@ def assemble(
         del samples
         series, samples, counts = _ordered_large(series, told, len(sources), selection)
     rows = [_row(source, *told) for source, *told in zip(sources, *counts, strict=True)]
+    return _checked(series, samples, rows)
+
+
+def _checked(series: pl.DataFrame, samples: pl.DataFrame, rows: list[dict[str, Any]]) -> Metrics:
     return Metrics(
         check(series, SERIES),
         check(samples, SAMPLES),
         check(pl.DataFrame(rows, schema=SOURCES.schema), SOURCES),
     )
+
+
+def assemble_ordered(
+    series: pl.DataFrame, samples: Gathered, sources: Sequence[Source], selection: Selection
+) -> Metrics:
+    """Do the same with samples that are in order already.
+
+    Their series are rows of `series` without equal ones before them.
+    """
+    runs = np.bincount(samples.sources, samples.counts, len(sources)).astype(np.int64).tolist()
+    keys = samples.series
+    is_kept = np.zeros(len(series), np.bool_)
+    is_kept[samples.owners[samples.counts > 0]] = True
+    if not is_kept.all():
+        keys = (np.cumsum(is_kept) - 1).astype(np.uint32)[keys]
+        series = series.filter(pl.Series(is_kept))
+    frame = pl.DataFrame({"series": keys, "time": samples.times, "value": samples.values})
+    series = _keyed(series.with_columns(
+        pl.col("cluster").fill_null(selection.cluster), pl.col("labels").fill_null("{}")
+    ))  # fmt: skip
+    rows = [_row(source, many, many, 0, 0, 0) for source, many in zip(sources, runs, strict=True)]
+    return _checked(series, frame.with_columns(pl.col("time").cast(TIME)), rows)
 
 
 def _ordered(
@@ -249,7 +240,7 @@ def _ordered_large(
     """Do the same, compiled; `told` holds the samples and is emptied."""
     from capacity.load import order
 
-    same = _same(series)
+    same = same_labels(series)
     start = order.FIRST if selection.start is None else selection.start
     end = order.LAST if selection.end is None else selection.end
     chunks = _chunks(told[0])
@@ -288,7 +279,7 @@ def _chunks(samples: pl.DataFrame) -> list[tuple[Any, ...]]:
     return list(zip(*parts, strict=True))
 
 
-def _same(series: pl.DataFrame) -> npt.NDArray[np.uint32]:
+def same_labels(series: pl.DataFrame) -> npt.NDArray[np.uint32]:
     """Give for each row the first one with the same labels."""
     same = np.arange(len(series), dtype=np.uint32)
     # Equal label sets have equal hashes: only rows whose hash comes twice need to be compared
@@ -307,7 +298,7 @@ def _unique_series(
     series: pl.DataFrame, samples: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give series that have samples, each label set once, with dense keys; samples follow."""
-    keys = _same(series)[samples["series"].to_numpy()]
+    keys = same_labels(series)[samples["series"].to_numpy()]
     is_kept = np.zeros(len(series), bool)
     is_kept[keys] = True
     if is_kept.all():

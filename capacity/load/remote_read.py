@@ -23,9 +23,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from numba import njit
 
 from capacity.errors import ExportError
+from capacity.load.checksums import crc32c
 from capacity.load.prom_json import Answer
 from capacity.load.prom_server import BrokenOffError, RefusedError, Server, patiently
-from capacity.load.xor import Floats, Integers, crc32c, decode
+from capacity.load.xor import Floats, Integers, decode
 
 Matcher = tuple[str, str, str]
 

@@ -18,20 +18,16 @@ import numpy.typing as npt
 import polars as pl
 
 from capacity.errors import ExportError
-from capacity.load import tsdb_index
+from capacity.load import tsdb_chunks, tsdb_index
 from capacity.load.gather import Selection, Source
-from capacity.load.tsdb_block import (
-    Segment,
-    chosen,
-    external_labels,
-    file_bytes,
-    segment_of,
-    tombstones,
-    wanted_names,
-)
+from capacity.load.threads import THREADS
+from capacity.load.tsdb_block import chosen, external_labels, segments_of, wanted_names
+from capacity.load.tsdb_chunks import Segment
+from capacity.load.tsdb_deleted import tombstones
 from capacity.load.tsdb_files import FORMAT, INDEX
-from capacity.load.tsdb_index import Index, Located
-from capacity.load.xor import THREADS, Floats, Integers, close, decode_into, rooms
+from capacity.load.tsdb_index import Index
+from capacity.load.tsdb_labels import label_frame
+from capacity.load.xor import Floats, Integers, close, decode_into, rooms
 from capacity.tables import SERIES, check
 
 Keys = npt.NDArray[np.uint32]
@@ -50,7 +46,7 @@ class Opened:
 
     path: Path
     series: pl.DataFrame
-    index: Located
+    index: Index
     source: Source
 
 
@@ -71,14 +67,13 @@ def opened(block: Path, selection: Selection) -> Opened | None:
     try:
         if external_labels(block) or tombstones(block / "tombstones"):
             return None
-        index = tsdb_index.located(file_bytes(block / INDEX), wanted_names(selection))
+        found = tsdb_index.open_index(tsdb_chunks.read(block / INDEX))
+        index = tsdb_index.read(found, tsdb_index.wanted(found, wanted_names(selection)))
     except (tsdb_index.IndexFaultError, ExportError):
         return None
     if index.broken:
         return None
-    series = tsdb_index.label_frame(index).with_columns(
-        pl.col("cluster").fill_null(selection.cluster)
-    )
+    series = label_frame(index, {}).with_columns(pl.col("cluster").fill_null(selection.cluster))
     keyed = series.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), pl.all())
     return Opened(block, check(keyed, SERIES), index, Source(str(block), FORMAT))
 
@@ -122,22 +117,11 @@ def reduced(
 def _chunks(block: Opened, is_wanted: npt.NDArray[np.bool_], start: int, end: int) -> _Chunks:
     told = block.index
     which = is_wanted[told.series] & (told.last >= start) & (told.first <= end)
-    index = Index(
-        told.references, (), told.series[which], told.first[which], told.last[which],
-        told.places[which], 0,
-    )  # fmt: skip
-    files = []
-    of_chunks = index.places >> 32
-    for number in np.unique(of_chunks).tolist():
-        # prometheus/prometheus tsdb/chunks/chunks.go: segment files are numbered from 1
-        path = block.path / "chunks" / f"{number + 1:06d}"
-        found = segment_of(0, path, chosen(index, of_chunks == number), block.source)
-        if found is not None:
-            files.append(found)
+    files = segments_of(block.path, chosen(told, which), block.source)
     none = np.zeros(0, np.int64)
-    series = np.concatenate([none, *(one.series for one in files)])
-    order = np.lexsort((np.concatenate([none, *(one.first for one in files)]), series))
-    file = np.repeat(np.arange(len(files)), [len(one.series) for one in files])
+    series = np.concatenate([none, *(one.wanted.series for one in files)])
+    order = np.lexsort((np.concatenate([none, *(one.wanted.first for one in files)]), series))
+    file = np.repeat(np.arange(len(files)), [len(one.begins) for one in files])
     room = np.concatenate([none, *(rooms(one.data, one.begins, one.ends) for one in files)])
     begins = np.concatenate([none, *(one.begins for one in files)])
     ends = np.concatenate([none, *(one.ends for one in files)])
@@ -168,7 +152,7 @@ def _taken(
     counts = np.zeros(len(room), np.int64)
     for number in np.unique(file).tolist():
         here = file == number
-        counts[here], _, whole[own][here] = decode_into(
+        counts[here], whole[own][here] = decode_into(
             chunks.files[number].data, chunks.begins[own][here], chunks.ends[own][here],
             slots[here], times, values, start=span[0], end=span[1],
         )  # fmt: skip

@@ -7,18 +7,15 @@ how series name their symbols). Every length is checked against the file before 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from json.encoder import encode_basestring
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from numba import njit
 
-from capacity.export import OWN_COLUMNS
-from capacity.load.xor import Bytes, Integers, crc32c
+from capacity.load.checksums import Bytes, Integers, crc32c
 
 MAGIC: Final = b"\xba\xaa\xd7\x00"
 _VERSIONS: Final = (1, 2)
@@ -37,33 +34,27 @@ class IndexFaultError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """The wanted series of a block: references, label sets, and a row for each of their chunks.
+class Opened:
+    """An index whose head was read: its bytes, and where its tables begin."""
 
-    `series` numbers the label set of each chunk; `first` and `last` are the chunk's times [ms];
-    `places` hold the segment in the upper 32 bits and the offset in it in the lower; `broken`
+    data: Bytes
+    version: int
+    toc: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Some series of a block: their references and labels, and a row for each of their chunks.
+
+    `labels` are pairs of name and value, `many` of each series one after the other, as places in
+    `texts`. `series` numbers the series of each chunk; `first` and `last` are the chunk's times
+    [ms]; `places` hold the segment in the upper 32 bits and the offset in it in the lower; `broken`
     counts series whose checksum is wrong.
     """
 
     references: Integers
-    labels: tuple[Mapping[str, str], ...]
-    series: Integers
-    first: Integers
-    last: Integers
-    places: Integers
-    broken: int
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """An index whose label sets are numbers: `codes` are name and value of each label in `texts`.
-
-    `many` counts the labels of each series; the rest is that of `Index`.
-    """
-
-    references: Integers
-    texts: list[str]
-    codes: Integers
+    texts: tuple[bytes, ...]
+    labels: Integers
     many: Integers
     series: Integers
     first: Integers
@@ -72,28 +63,28 @@ class Located:
     broken: int
 
 
-def read(data: Bytes, wants: Wants | None) -> Index:
-    """Read the series whose metric name is wanted; all where `wants` is None.
+def open_index(data: Bytes) -> Opened:
+    """Read the head of an index.
 
     Raises
     ------
     IndexFaultError
-        If the file is no index, is cut off, or its tables are broken.
+        If the file is no index, or is cut off.
     """
-    found = located(data, wants)
-    told = iter([found.texts[code] for code in found.codes.tolist()])
-    labels = tuple({next(told): next(told) for _ in range(n)} for n in found.many.tolist())
-    return Index(
-        found.references, labels, found.series, found.first, found.last, found.places, found.broken
-    )
+    return Opened(data, *_head(data))
 
 
-def located(data: Bytes, wants: Wants | None) -> Located:
-    """Read the wanted series with their labels as numbers of texts; see `read` for the errors."""
-    version, toc = _head(data)
-    references = _postings(data, toc[5], wants)
-    offsets = references * (_ALIGNED if version > 1 else 1)
-    begins, ends, is_good = _entries(data, offsets)
+def read(opened: Opened, references: Integers) -> Index:
+    """Read the series of some references.
+
+    Raises
+    ------
+    IndexFaultError
+        If the tables of the index are broken.
+    """
+    data, version = opened.data, opened.version
+    many = len(references)
+    begins, ends, is_good = _entries(data, references * (_ALIGNED if version > 1 else 1))
     references, begins, ends = references[is_good], begins[is_good], ends[is_good]
     many_labels, many_chunks, is_read = _count(data, begins, ends)
     references, begins, ends = references[is_read], begins[is_read], ends[is_read]
@@ -101,50 +92,11 @@ def located(data: Bytes, wants: Wants | None) -> Located:
     symbols = np.empty(2 * int(many_labels.sum()), np.int64)
     chunks = np.empty((3, int(many_chunks.sum())), np.int64)
     _fill(data, begins, ends, symbols, chunks)
-    texts, codes = _texts(data, version, toc[0], symbols)
-    series = np.repeat(np.arange(len(references)), many_chunks)
-    broken = len(offsets) - len(references)
-    first, last, places = chunks
-    return Located(references, texts, codes, many_labels, series, first, last, places, broken)
-
-
-def label_frame(found: Located) -> pl.DataFrame:
-    """Give the label columns of table series, a row a series, as `label_columns` does one by one.
-
-    Texts are many times fewer than labels: each is looked at once.
-    """
-    texts = pl.Series(found.texts, dtype=pl.String)
-    names, values = found.codes[::2], found.codes[1::2]
-    rows = np.repeat(np.arange(len(found.many)), found.many)
-    own = {"metric": "__name__", **{name: name for name in OWN_COLUMNS}}
-    numbers = {text: k for k, text in enumerate(found.texts)}
-    columns = {}
-    is_rest = np.ones(len(names), np.bool_)
-    for column, name in own.items():
-        is_own = names == numbers.get(name, -1)
-        is_rest &= ~is_own
-        told = np.full(len(found.many), -1, np.int64)
-        told[rows[is_own]] = values[is_own]
-        gathered = texts.gather(pl.Series(told, dtype=pl.Int64).replace(-1, None))
-        columns[column] = gathered.replace("", None) if column != "metric" else gathered
-    columns["metric"] = columns["metric"].fill_null("")
-    pairs, codes = np.unique(names[is_rest] * len(texts) + values[is_rest], return_inverse=True)
-    fragments = pl.Series(
-        [
-            f"{encode_basestring(found.texts[pair // len(texts)])}: "
-            f"{encode_basestring(found.texts[pair % len(texts)])}"
-            for pair in pairs.tolist()
-        ],
-        dtype=pl.String,
-    )
-    # A series' labels stand in order of their names already (prometheus model/labels)
-    rest = pl.DataFrame({"row": rows[is_rest], "pair": fragments.gather(codes)})
-    joined = rest.group_by("row", maintain_order=True).agg("pair")
-    object_ = pl.concat_str(pl.lit("{"), pl.col("pair").list.join(", "), pl.lit("}"))
-    objects = joined.select("row", labels=object_)
-    every = pl.DataFrame({"row": np.arange(len(found.many))})
-    told_rest = every.join(objects, on="row", how="left", maintain_order="left")["labels"]
-    return pl.DataFrame({**columns, "labels": told_rest.fill_null("{}")})
+    texts, labels = _texts(opened, symbols)
+    return Index(
+        references, texts, labels, many_labels, np.repeat(np.arange(len(references)), many_chunks),
+        chunks[0], chunks[1], chunks[2], many - len(references),
+    )  # fmt: skip
 
 
 def _head(data: Bytes) -> tuple[int, tuple[int, ...]]:
@@ -176,21 +128,48 @@ def _table(data: Bytes, at: int, what: str) -> tuple[int, int]:
     return begin, end
 
 
-def _postings(data: Bytes, at: int, wants: Wants | None) -> Integers:
-    """Give references of the wanted series, ascending."""
-    begin, end = _table(data, at, "table of postings")
+def wanted(opened: Opened, wants: Wants | None) -> Integers:
+    """Give references of the series whose metric name is wanted, ascending; all where None.
+
+    Raises
+    ------
+    IndexFaultError
+        If the postings are broken.
+    """
+    names, places = _values(opened, b"" if wants is None else _NAME)
+    # The list of all series is that of a label without name and value
+    is_wanted = np.array([not n for n in names], np.bool_) if wants is None else wants(names)
+    return _merged([_posting(opened.data, at) for at in places[is_wanted].tolist()])
+
+
+def by_value(opened: Opened, label: str) -> dict[str, Integers]:
+    """Give references of the series of each value of a label.
+
+    Raises
+    ------
+    IndexFaultError
+        If the postings are broken.
+    """
+    values, places = _values(opened, label.encode())
+    return {v: _posting(opened.data, at) for v, at in zip(values, places.tolist(), strict=True)}
+
+
+def _merged(lists: list[Integers]) -> Integers:
+    """Give the union of lists."""
+    whole = lists[0] if len(lists) == 1 else np.concatenate([np.zeros(0, np.int64), *lists])
+    # A list that is in order, as Prometheus writes it, is not sorted again
+    return whole if (whole[1:] > whole[:-1]).all() else np.unique(whole)
+
+
+def _values(opened: Opened, name: bytes) -> tuple[list[str], Integers]:
+    """Give the values of a label, and where the list of series of each begins."""
+    data = opened.data
+    begin, end = _table(data, opened.toc[5], "table of postings")
     many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
-    name = b"" if wants is None else _NAME
     found = _listed(data, begin + 4, end, many, np.frombuffer(name, np.uint8))
     if found is None:
         raise IndexFaultError("is damaged: its table of postings is shorter than it says")
-    values = [_text(data[first:last].tobytes()) for first, last in found[:, :2].tolist()]
-    # The list of all series is that of a label without name and value
-    is_wanted = (
-        np.array([not value for value in values], np.bool_) if wants is None else wants(values)
-    )
-    lists = [_posting(data, offset) for offset in found[is_wanted, 2].tolist()]
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *lists]))
+    return [_text(data[first:last].tobytes()) for first, last in found[:, :2].tolist()], found[:, 2]
 
 
 def _posting(data: Bytes, at: int) -> Integers:
@@ -240,19 +219,29 @@ def _entries(data: Bytes, offsets: Integers) -> tuple[Integers, Integers, npt.ND
     return begins, ends, inside & (crc32c(data, begins, ends) == told)
 
 
-def _texts(data: Bytes, version: int, at: int, symbols: Integers) -> tuple[list[str], Integers]:
-    """Give the texts that symbols stand for, and the number of each symbol's text."""
-    begin, end = _table(data, at, "symbols")
-    used, codes = np.unique(symbols, return_inverse=True)
-    if version == 1:
+def _texts(opened: Opened, symbols: Integers) -> tuple[tuple[bytes, ...], Integers]:
+    """Give the texts of symbols, and the place of each symbol among them."""
+    data = opened.data
+    begin, end = _table(data, opened.toc[0], "symbols")
+    if not len(symbols):
+        return (), symbols
+    if opened.version == 1:
+        used, labels = np.unique(symbols, return_inverse=True)
         places = used
     else:
         count = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
-        if len(used) and used[-1] >= count:
+        if symbols.min() < 0 or symbols.max() >= min(count, end - begin):
             raise IndexFaultError("is damaged: a series names a symbol that is not there")
-        places = _symbol_places(data, begin + 4, end, count)[used]
-    table = data[:end].tobytes() if len(used) else b""
-    return [_text(string_at(table, place)[0]) for place in places.tolist()], codes
+        is_used = np.zeros(int(symbols.max()) + 1, np.bool_)
+        is_used[symbols] = True
+        used, labels = np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[symbols]
+        places = _symbol_places(data, begin + 4, end, len(is_used))[used]
+    begins, ends = _sized(data[:end], places)
+    if (begins < 0).any() or (ends > end).any():
+        raise IndexFaultError("is damaged: a text runs beyond its table")
+    table = data[begin:end].tobytes()
+    told = zip((begins - begin).tolist(), (ends - begin).tolist(), strict=True)
+    return tuple(table[first:last] for first, last in told), labels
 
 
 @njit(cache=True, nogil=True)

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
+from capacity.load.checksums import crc32c
 from capacity.load.gather import Source
 from capacity.load.tsdb_index import IndexFaultError, Wants, string_at, uvarint_at, varint
-from capacity.load.xor import Bytes, Floats, Integers, crc32c
+from capacity.load.xor import Bytes, Floats, Integers
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -90,6 +90,16 @@ def _zero_bits(_: Any, mask: Any) -> Any:
 
 
 @_intrinsic  # type: ignore[untyped-decorator]
+def leading_zeros(_: Any, value: Any) -> Any:
+    """Count the zero bits above the highest one; the value is not 0."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), build
+
+
+@_intrinsic  # type: ignore[untyped-decorator]
 def product(_: Any, one: Any, other: Any) -> Any:
     """Give the product of two 64-bit numbers as its high and its low half."""
     pair = types.Tuple((types.uint64, types.uint64))  # type: ignore[no-untyped-call]

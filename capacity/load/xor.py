@@ -1,4 +1,4 @@
-"""Chunks of Prometheus' XOR encoding to samples, many at once, and their checksums.
+"""Chunks of Prometheus' XOR encoding to samples.
 
 Format: prometheus/prometheus tsdb/docs/format/chunks.md and tsdb/chunkenc/xor.go (v2.53 to v3.5):
 two bytes big-endian number of samples; first time as varint and value as 64 bits; second time as
@@ -8,9 +8,6 @@ value before.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,36 +15,41 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from capacity.load.words import WORD, big_word
+from capacity.load.threads import parallel
+from capacity.load.words import big_word, leading_zeros
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.bool_]
 
-THREADS: Final = min(4, os.cpu_count() or 1)
 # A sample after the second takes at least 2 bits: a count beyond that is a lie
 _SAMPLES_A_BYTE: Final = 4
-# Chunks below which a second thread costs more than it brings
-_FEW: Final = 256
 _FIRST: Final = -(1 << 63)
 _LAST: Final = (1 << 63) - 1
-# Castagnoli's polynomial, reflected; prometheus/prometheus tsdb/chunks/chunks.go castagnoliTable
-_POLYNOMIAL: Final = 0x82F63B78
+# Bytes behind a chunk that may be looked at before its end is: first time, value, delta, and words
+_SLACK: Final = 64
+# Words below this begin with eight samples that are as the one before, or more
+_STILL: Final = np.uint64(1 << 48)
+# So many bits of a word are those of the chunk, wherever in a byte it begins
+_SURE: Final = 57
+# Bits of a number without its sign; larger ones than those of infinity are NaN
+_UNSIGNED: Final = np.uint64((1 << 63) - 1)
+_INFINITE: Final = np.uint64(0x7FF << 52)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Samples of chunks, one chunk's after the other's.
 
-    `times` [ms] and `values` hold `counts[i]` samples of chunk i; `skipped[i]` NaN of it were left
-    out by thinning; a chunk that is not whole ends before a sample that its bytes do not hold.
+    `times` [ms] and `values` hold `counts[i]` samples of chunk i; a chunk that is not whole ends
+    before a sample that its bytes do not hold.
     """
 
     times: Integers
     values: Floats
     counts: Integers
-    skipped: Integers
     is_whole: Bits
 
 
@@ -58,8 +60,6 @@ def decode(
     *,
     start: int | None = None,
     end: int | None = None,
-    step: int = 0,
-    phase: int = 0,
 ) -> Decoded:
     """Decode chunks of float samples.
 
@@ -72,34 +72,23 @@ def decode(
         checksum) begins and ends in `data`.
     start, end
         First and last time wanted, both included. [ms]
-    step, phase
-        If `step` is not 0, of each chunk only the last number of each window is kept, window
-        ``(time - phase) // step``; NaN, such as stale markers, never take a number's place. [ms]
 
     Raises
     ------
     ValueError
         If a payload lies outside of `data`.
     """
-    room = rooms(data, begins, ends)
-    slots = np.cumsum(room) - room
-    times, values = np.empty(room.sum(), np.int64), np.empty(room.sum(), np.float64)
-    counts, skipped, is_whole = decode_into(
-        data, begins, ends, slots, times, values, start=start, end=end, step=step, phase=phase
-    )
-    many = close(slots, counts, room, times, values)
-    return Decoded(times[:many], values[:many], counts, skipped, is_whole)
-
-
-def rooms(data: Bytes, begins: Integers, ends: Integers) -> Integers:
-    """Give how many samples chunks hold at most; see `decode` for arguments and errors."""
     if len(begins) != len(ends) or (
         len(begins) and (begins.min() < 0 or ends.max() > len(data) or (begins > ends).any())
     ):
         raise ValueError("chunks lie outside of the data")
-    most = (ends - begins) * _SAMPLES_A_BYTE
-    room: Integers = np.minimum(_told(data, begins, ends), most).astype(np.int64)
-    return room
+    begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+    room = rooms(data, begins, ends)
+    slots = np.cumsum(room) - room
+    times, values = np.empty(room.sum(), np.int64), np.empty(room.sum(), np.float64)
+    counts, is_whole = decode_into(data, begins, ends, slots, times, values, start=start, end=end)
+    many = close(slots, counts, room, times, values)
+    return Decoded(times[:many], values[:many], counts, is_whole)
 
 
 def decode_into(
@@ -112,10 +101,8 @@ def decode_into(
     *,
     start: int | None = None,
     end: int | None = None,
-    step: int = 0,
-    phase: int = 0,
-) -> tuple[Integers, Integers, Bits]:
-    """Decode chunks, each from its slot of `times` and `values` on; see `decode`.
+) -> tuple[Integers, Bits]:
+    """Decode chunks that lie in the data, each from its slot of `times` and `values` on.
 
     Parameters
     ----------
@@ -125,24 +112,19 @@ def decode_into(
     Returns
     -------
     tuple
-        Columns `counts`, `skipped` and `is_whole` of `Decoded`.
+        Columns `counts` and `is_whole` of `Decoded`.
     """
-    begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
-    told, room = _told(data, begins, ends), rooms(data, begins, ends)
-    counts, skipped = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
-    is_whole = np.zeros(len(begins), np.bool_)
-    wanted = (_FIRST if start is None else start, _LAST if end is None else end, step, phase)
+    counts, is_whole = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
+    wanted = np.array((_FIRST if start is None else start, _LAST if end is None else end), np.int64)
 
-    def run(part: tuple[int, int]) -> None:
-        of_part = slice(*part)
+    def run(part: slice) -> None:
         _decode(
-            data, begins[of_part], ends[of_part], slots[of_part], room[of_part], told[of_part],
-            np.array(wanted, np.int64), times, values, counts[of_part], skipped[of_part],
-            is_whole[of_part],
+            data, begins[part], ends[part], slots[part], wanted, times, values.view(np.uint64),
+            counts[part], is_whole[part],
         )  # fmt: skip
 
-    parallel(run, np.concatenate([[0], np.cumsum(room)]))
-    return counts, skipped, is_whole
+    parallel(run, ends - begins)
+    return counts, is_whole
 
 
 def close(
@@ -157,61 +139,34 @@ def close(
     return int(counts.sum())
 
 
-def crc32c(data: Bytes, begins: Integers, ends: Integers) -> npt.NDArray[np.uint32]:
-    """Give the CRC-32 (Castagnoli) of each part of the data.
-
-    Raises
-    ------
-    ValueError
-        If a part lies outside of `data`.
-
-    Examples
-    --------
-    >>> whole = np.frombuffer(b"123456789", np.uint8)  # check value of the Rocksoft catalog
-    >>> hex(crc32c(whole, np.array([0]), np.array([9]))[0])
-    '0xe3069283'
-    """
-    if len(begins) and (begins.min() < 0 or ends.max() > len(data) or (begins > ends).any()):
-        raise ValueError("parts lie outside of the data")
-    sums = np.empty(len(begins), np.uint32)
-
-    def run(part: tuple[int, int]) -> None:
-        of_part = slice(*part)
-        _crc32c(data, begins[of_part], ends[of_part], _TABLES, sums[of_part])
-
-    parallel(run, np.concatenate([[0], np.cumsum(ends - begins)]))
-    return sums
+@njit(cache=True, nogil=True)
+def told_of(data: Bytes, begin: int, end: int) -> int:  # pragma: no cover
+    """Give how many samples a chunk says it holds; none where not even that is told."""
+    if end - begin < 2:
+        return 0
+    return int(np.int64(data[begin]) << 8 | np.int64(data[begin + 1]))
 
 
-def parallel(run: Callable[[tuple[int, int]], None], work: Integers) -> None:
-    """Run parts (first, beyond the last) of about equal work, one a thread.
-
-    `work` is cumulative, from 0 on: one number more than there are things to do.
-    """
-    many = len(work) - 1
-    if many < _FEW:
-        run((0, many))
-        return
-    cuts = np.searchsorted(work, np.linspace(0, work[-1], THREADS + 1)[1:-1])
-    edges = [0, *cuts.tolist(), many]
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(run, zip(edges, edges[1:], strict=False)))
+@njit(cache=True, nogil=True)
+def room_of(data: Bytes, begin: int, end: int) -> int:  # pragma: no cover
+    """Give how many samples a chunk holds at most."""
+    return min(told_of(data, begin, end), (end - begin) * _SAMPLES_A_BYTE)
 
 
-def _told(data: Bytes, begins: Integers, ends: Integers) -> Integers:
-    """Give how many samples the chunks say they hold; none where not even that is told."""
-    is_told = ends - begins >= 2
-    at = np.where(is_told, begins, 0)
-    if not len(data) or not is_told.any():
-        return np.zeros(len(begins), np.int64)
-    high, low = data[at].astype(np.int64), data[np.minimum(at + 1, len(data) - 1)]
-    return np.where(is_told, high * 256 + low, 0)
+@njit(cache=True, nogil=True)
+def rooms(data: Bytes, begins: Integers, ends: Integers) -> Integers:  # pragma: no cover
+    """Give how many samples chunks that lie in the data hold at most."""
+    room = np.empty(len(begins), np.int64)
+    for chunk in range(len(begins)):
+        room[chunk] = room_of(data, begins[chunk], ends[chunk])
+    return room
 
 
 @njit(cache=True, nogil=True)
 def _close(
     slots: Integers, counts: Integers, times: Integers, values: Floats
 ) -> None:  # pragma: no cover
+    """Close the gaps of chunks that gave fewer samples than their room; slots rise."""
     to = 0
     for chunk in range(len(counts)):
         at = slots[chunk]
@@ -221,19 +176,54 @@ def _close(
             to += 1
 
 
+@njit(cache=True, nogil=True)
+def _decode(
+    data: Bytes,
+    begins: Integers,
+    ends: Integers,
+    slots: Integers,
+    wanted: Integers,
+    times: Integers,
+    bits: Words,
+    counts: Integers,
+    is_whole: Bits,
+) -> None:  # pragma: no cover
+    start, end = wanted
+    for chunk in range(len(begins)):
+        slot = slots[chunk]
+        done, _, _ = chunk_into(data, begins[chunk], ends[chunk], times, bits, slot)
+        is_whole[chunk] = (
+            done == told_of(data, begins[chunk], ends[chunk]) and ends[chunk] - begins[chunk] >= 2
+        )
+        to = slot
+        for i in range(slot, slot + done):
+            if start <= times[i] <= end:
+                times[to], bits[to] = times[i], bits[i]
+                to += 1
+        counts[chunk] = to - slot
+
+
+@njit(cache=True, nogil=True)
+def chunk_into(
+    data: Bytes, begin: int, end: int, times: Integers, bits: Words, slot: int
+) -> tuple[int, bool, bool]:  # pragma: no cover
+    """Decode one chunk into its slot, where there is room for `room_of` it.
+
+    Gives the number of samples, whether their times rise, and whether all values are numbers.
+    """
+    if end + _SLACK > len(data):
+        # Words are read without a look at where the data ends
+        padded = np.zeros(end - begin + _SLACK, np.uint8)
+        padded[: end - begin] = data[begin:end]
+        return _samples(padded, 0, end - begin, times, bits, slot)
+    return _samples(data, begin, end, times, bits, slot)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _window(data: Bytes, bit: int) -> np.uint64:  # pragma: no cover
-    """Give 57 or more bits from a bit on, in the highest places; zeros beyond the data."""
-    byte = bit >> 3
-    word = np.uint64(0)
-    if byte + WORD <= len(data):
-        word = big_word(data, byte)
-    else:
-        for i in range(8):
-            word <<= np.uint64(8)
-            if byte + i < len(data):
-                word |= np.uint64(data[byte + i])
-    return word << np.uint64(bit & 7)
+    """Give 57 or more bits from a bit on, in the highest places, and zeros."""
+    word: np.uint64 = big_word(data, bit >> 3) << np.uint64(bit & 7)
+    return word
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -257,148 +247,102 @@ def _varint(data: Bytes, bit: int) -> tuple[np.uint64, int]:  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
-def _decode(
-    data: Bytes,
-    begins: Integers,
-    ends: Integers,
-    slots: Integers,
-    room: Integers,
-    told: Integers,
-    wanted: Integers,
-    times: Integers,
-    values: Floats,
-    counts: Integers,
-    skipped: Integers,
-    is_whole: Bits,
-) -> None:  # pragma: no cover
-    start, end, step, phase = wanted
-    as_bits = np.empty(1, np.uint64)
-    as_value = as_bits.view(np.float64)
-    sizes = (14, 17, 20, 64)
-    for chunk in range(len(begins)):
-        slot = slots[chunk]
-        last_slot = slot + room[chunk]
-        first_slot = slot
-        bit, stop = begins[chunk] * 8 + 16, ends[chunk] * 8
-        time = np.int64(0)
-        delta = np.int64(0)
-        bits = np.uint64(0)
-        leading: Any = 0
-        trailing: Any = 0
-        window = np.int64(0)
-        done = 0
-        for number in range(told[chunk]):
-            if number == 0:
-                raw, bit = _varint(data, bit)
-                if bit < 0:
-                    break
-                time = np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1))
-                bits = _word(data, bit)
-                bit += 64
-            else:
-                if number == 1:
-                    raw, bit = _varint(data, bit)
-                    if bit < 0:
-                        break
-                    delta = np.int64(raw)
-                else:
-                    head = _window(data, bit)
-                    if head >> np.uint64(63) == 0:
-                        bit += 1
-                    else:
-                        ones = 1
-                        while ones < 4 and (head >> np.uint64(63 - ones)) & np.uint64(1):
-                            ones += 1
-                        size = sizes[ones - 1]
-                        bit += ones + 1 if ones < 4 else 4
-                        if size == 64:
-                            delta += np.int64(_word(data, bit))
-                        else:
-                            change: Any = np.int64(_window(data, bit) >> np.uint64(64 - size))
-                            if change > 1 << (size - 1):
-                                change -= 1 << size
-                            delta += change
-                        bit += size
-                time += delta
-                head = _window(data, bit)
-                if head >> np.uint64(63) == 0:
-                    bit += 1
-                else:
-                    if (head >> np.uint64(62)) & np.uint64(1):
-                        leading = np.int64((head >> np.uint64(57)) & np.uint64(31))
-                        meaning: Any = np.int64((head >> np.uint64(51)) & np.uint64(63))
-                        if meaning == 0:
-                            meaning = 64
-                        trailing = 64 - leading - meaning
-                        bit += 13
-                        if trailing < 0:
-                            break
-                    else:
-                        bit += 2
-                    meaning = 64 - leading - trailing
-                    if meaning <= 57:
-                        changed = _window(data, bit) >> np.uint64(64 - meaning)
-                    else:
-                        changed = _word(data, bit) >> np.uint64(64 - meaning)
-                    bits ^= changed << np.uint64(trailing)
-                    bit += meaning
-            if bit > stop:
-                break
-            done += 1
-            if time < start or time > end:
-                continue
-            as_bits[0] = bits
-            if step > 0:
-                if np.isnan(as_value[0]):
-                    skipped[chunk] += 1
-                    continue
-                before, window = window, (time - phase) // step
-                if slot > first_slot and window == before:
-                    slot -= 1
-            if slot >= last_slot:
-                done -= 1
-                break
-            times[slot] = time
-            values[slot] = as_value[0]
-            slot += 1
-        counts[chunk] = slot - first_slot
-        is_whole[chunk] = done == told[chunk] and stop >= begins[chunk] * 8 + 16
+def _change(data: Bytes, bit: int) -> tuple[Any, int]:  # pragma: no cover
+    """Give a delta of deltas that is not 0, and the bit after it."""
+    head = _window(data, bit)
+    if head >> np.uint64(62) == np.uint64(0b10):
+        begin, size = 2, 14
+    elif head >> np.uint64(61) == np.uint64(0b110):
+        begin, size = 3, 17
+    elif head >> np.uint64(60) == np.uint64(0b1110):
+        begin, size = 4, 20
+    else:
+        return np.int64(_word(data, bit + 4)), bit + 68
+    change = np.int64((head << np.uint64(begin)) >> np.uint64(64 - size))
+    if change > 1 << (size - 1):
+        change -= 1 << size
+    return change, bit + begin + size
 
 
 @njit(cache=True, nogil=True)
-def _crc32c(
-    data: Bytes,
-    begins: Integers,
-    ends: Integers,
-    tables: npt.NDArray[np.uint32],
-    sums: npt.NDArray[np.uint32],
-) -> None:  # pragma: no cover
-    """Eight bytes a turn: tables[k] is what a byte does that k more bytes follow."""
-    for part in range(len(begins)):
-        at, end = begins[part], ends[part]
-        crc = np.uint32(0xFFFFFFFF)
-        while at + 8 <= end:
-            mixed = np.uint32(0)
-            for k in range(4):
-                byte = np.uint8(crc >> np.uint32(8 * k)) ^ data[at + k]
-                mixed ^= tables[7 - k, byte] ^ tables[3 - k, data[at + 4 + k]]
-            crc = mixed
-            at += 8
-        while at < end:
-            crc = (crc >> np.uint32(8)) ^ tables[0, np.uint8(crc) ^ data[at]]
-            at += 1
-        sums[part] = crc ^ np.uint32(0xFFFFFFFF)
+def _samples(
+    data: Bytes, begin: int, end: int, times: Integers, bits: Words, slot: int
+) -> tuple[int, bool, bool]:  # pragma: no cover
+    """Do what `chunk_into` does, with slack behind the chunk.
 
-
-def _crc_tables() -> npt.NDArray[np.uint32]:
-    tables = np.zeros((8, 256), np.uint32)
-    crc = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        crc = np.where(crc & 1, (crc >> 1) ^ np.uint32(_POLYNOMIAL), crc >> 1).astype(np.uint32)
-    tables[0] = crc
-    for k in range(1, 8):
-        tables[k] = (tables[k - 1] >> 8) ^ tables[0][tables[k - 1] & 0xFF]
-    return tables
-
-
-_TABLES: Final = _crc_tables()
+    One word holds what tells how long a sample is; where its XOR begins and how long it is are
+    chosen without branches, which a processor could not foretell.
+    """
+    room = room_of(data, begin, end)
+    bit, stop = begin * 8 + 16, end * 8
+    if room == 0:
+        return 0, True, True
+    raw, bit = _varint(data, bit)
+    time: Any = np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1))
+    if bit < 0 or bit + 64 > stop:
+        return 0, True, True
+    value = _word(data, bit)
+    bit += 64
+    times[slot], bits[slot] = time, value
+    is_number: Any = (value & _UNSIGNED) <= _INFINITE
+    is_rising: Any = True
+    if room == 1:
+        return 1, is_rising, is_number
+    raw, bit = _varint(data, bit)
+    delta: Any = np.int64(raw)
+    if bit < 0:
+        return 1, is_rising, is_number
+    lead: Any = 0
+    size: Any = 64
+    many: Any = 0
+    done: Any = 1
+    while done < room:
+        head = _window(data, bit)
+        if done > 1:
+            if head < _STILL:
+                many = min(
+                    leading_zeros(head | np.uint64(128)) >> 1, room - done, (stop - bit) >> 1
+                )
+                if many <= 0:
+                    break
+                is_rising &= 0 < delta < 1 << 48 and time + delta * many > time
+                for k in range(many):
+                    time += delta
+                    times[np.uint64(slot + done + k)] = time
+                    bits[np.uint64(slot + done + k)] = value
+                done += many
+                bit += 2 * many
+                continue
+            if np.int64(head) < 0:
+                later, bit = _change(data, bit)
+                delta += later
+                head = _window(data, bit)
+            else:
+                head <<= np.uint64(1)
+                bit += 1
+        is_other = np.int64(head >> np.uint64(63))
+        is_new = head >> np.uint64(62) == np.uint64(3)
+        told = np.int64((head >> np.uint64(51)) & np.uint64(63))
+        lead = np.int64((head >> np.uint64(57)) & np.uint64(31)) if is_new else lead
+        size = (told if told > 0 else 64) if is_new else size
+        trail = 64 - lead - size
+        if trail < 0:
+            break
+        bit += int(1 + is_other + (11 if is_new else 0))
+        many = size if is_other else 0
+        if many <= _SURE:
+            # A shift by 64 would be none
+            change = (_window(data, bit) >> np.uint64(1)) >> np.uint64(63 - many)
+        else:
+            change = _word(data, bit) >> np.uint64(64 - many)
+        bit += many
+        if bit > stop:
+            break
+        value ^= change << np.uint64(trail)
+        is_rising &= time + delta > time
+        time += delta
+        is_number &= (value & _UNSIGNED) <= _INFINITE
+        times[np.uint64(slot + done)] = time
+        bits[np.uint64(slot + done)] = value
+        done += 1
+    return done, is_rising, is_number

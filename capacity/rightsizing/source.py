@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from capacity.export import Metrics
 from capacity.load import read
-from capacity.load.gather import instant
+from capacity.load.instants import instant
 from capacity.rightsizing import blocks
 from capacity.rightsizing.part import WANTED, Part, of_frames
 from capacity.rightsizing_settings import RightsizingSettings

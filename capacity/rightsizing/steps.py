@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from capacity.load.xor import parallel
+from capacity.load.threads import parallel
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -249,12 +249,12 @@ def sorted_runs(offsets: Integers, values: Singles) -> Singles:
     """Give the values of each unit in order: numpy sorts several times faster than numba."""
     ordered = values.copy()
 
-    def run(part: tuple[int, int]) -> None:
-        edges = offsets[part[0] : part[1] + 1].tolist()
+    def run(part: slice) -> None:
+        edges = offsets[part.start : part.stop + 1].tolist()
         for begin, end in zip(edges, edges[1:], strict=False):
             ordered[begin:end].sort()
 
-    parallel(run, offsets)
+    parallel(run, np.diff(offsets))
     return ordered
 
 

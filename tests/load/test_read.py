@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import capacity
 from capacity.errors import ExportError, SettingsError
 from capacity.export import build
-from capacity.load import READERS, gather, is_url, write
+from capacity.load import READERS, instants, is_url, write
 
 Put = Callable[[str, str | bytes], Path]
 ANSWER = (
@@ -173,9 +173,9 @@ def test_arguments_that_cannot_be_used_are_told(
 def test_an_instant_in_milliseconds_text_and_seconds_is_the_same(moment: int) -> None:
     text = datetime.fromtimestamp(moment // 1000, UTC).isoformat()
     seconds = moment // 1000
-    assert gather.instant(text, now=0) == seconds * 1000
-    assert gather.instant(moment, now=0) == moment
-    assert gather.instant(f"-{seconds}s", now=2 * seconds) == seconds * 1000
+    assert instants.instant(text, now=0) == seconds * 1000
+    assert instants.instant(moment, now=0) == moment
+    assert instants.instant(f"-{seconds}s", now=2 * seconds) == seconds * 1000
 
 
 def test_with_a_step_the_last_sample_of_each_is_kept(put: Put) -> None:

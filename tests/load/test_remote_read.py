@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.load import prom_api, remote_read
-from capacity.load.xor import crc32c
+from capacity.load.checksums import crc32c
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving
 from tests.load.test_prom_api import END, QUICK, told, well
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import capacity
 from capacity.errors import ExportError
 from capacity.export import Metrics
-from capacity.load.xor import crc32c
+from capacity.load.checksums import crc32c
 from capacity.observe.names import one_cluster
 
 START = 1_700_006_400  # a multiple of two hours
@@ -104,6 +104,14 @@ def test_metric_and_time_are_selected(data: Path) -> None:
     assert rows(got).equals(wanted)
 
 
+def test_of_each_step_the_last_sample_is_kept_while_chunks_are_read(data: Path) -> None:
+    got, whole = capacity.read(data, step="5m"), capacity.read(data)
+    step = pl.col("time").dt.epoch("ms") // 300_000
+    last = whole.samples.group_by("series", step.alias("step")).last().drop("step")
+    assert got.samples.equals(last.sort("series", "time"))
+    assert got.sources.equals(whole.sources)
+
+
 def test_overlapping_blocks_give_each_sample_once(data: Path) -> None:
     once = rows(capacity.read(data))
     for i, block in enumerate(blocks(data)):
@@ -174,7 +182,8 @@ def test_deleted_samples_are_left_out_as_promtool_leaves_them_out(data: Path) ->
     # the symbols; here those of all series that the postings name
     from capacity.load import tsdb_index
 
-    references = tsdb_index.read(np.fromfile(block / "index", np.uint8), None).references
+    opened = tsdb_index.open_index(np.fromfile(block / "index", np.uint8))
+    references = tsdb_index.wanted(opened, None)
     first = int(before.samples["time"].dt.epoch("ms").min())
     body = b"".join(
         varint(int(r)) + varint(2 * first) + varint(2 * (first + 1_800_000)) for r in references[:3]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.load import xor
+from capacity.load.checksums import crc32c
 
 STALE = struct.unpack(">d", bytes.fromhex("7ff0000000000002"))[0]
 floats = st.floats(width=64) | st.sampled_from([0.0, 1.0, 1.5, STALE, math.inf])
@@ -106,14 +107,17 @@ def test_garbage_is_read_within_its_bounds(garbage: list[bytes]) -> None:
     assert all(n <= 4 * len(g) for n, g in zip(got.counts, garbage, strict=True))
 
 
-@given(samples, st.integers(1, 300_000), st.integers(0, 5_000))
-def test_of_each_window_the_last_number_is_kept(told: list, step: int, phase: int) -> None:
+@given(st.lists(st.tuples(st.integers(1, 70), deltas, floats), max_size=12))
+def test_values_that_stand_still_come_back(runs: list) -> None:
+    """Many samples are read at once where neither step nor value changes."""
+    told = [(delta, value) for many, delta, value in runs for _ in range(many)]
     times, values, whole = chunk(told)
-    got = decoded(whole, step=step, phase=phase)
-    numbers = [(t, v) for t, v in zip(times, values, strict=True) if not math.isnan(v)]
-    last = {(t - phase) // step: (t, v) for t, v in numbers}
-    assert list(zip(got.times.tolist(), got.values.tolist(), strict=True)) == list(last.values())
-    assert got.skipped[0] == len(times) - len(numbers)
+    got = decoded(whole, whole[:-1])
+    many = got.counts[0]
+    assert got.times[:many].tolist() == times
+    assert got.values[:many].view(np.uint64).tolist() == [as_bits(v) for v in values]
+    assert got.times[many:].tolist() == times[: len(got.times) - many]
+    assert got.is_whole.tolist() == [True, False]
 
 
 def test_only_times_that_are_wanted_are_given() -> None:
@@ -134,7 +138,7 @@ def test_thousands_of_chunks_in_parallel_are_those_one_by_one() -> None:
 @pytest.mark.parametrize(("begin", "end"), [(-1, 4), (0, 11), (5, 4)])
 def test_chunks_outside_of_the_data_are_refused(begin: int, end: int) -> None:
     data = np.zeros(10, np.uint8)
-    for read in (xor.decode, xor.crc32c):
+    for read in (xor.decode, crc32c):
         with pytest.raises(ValueError, match="outside"):
             read(data, np.array([begin]), np.array([end]))
 
@@ -147,4 +151,4 @@ def test_checksums_are_those_of_a_shift_register(data: bytes) -> None:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     parts = np.array([0]), np.array([len(data)])
-    assert xor.crc32c(np.frombuffer(data, np.uint8), *parts)[0] == crc ^ 0xFFFFFFFF
+    assert crc32c(np.frombuffer(data, np.uint8), *parts)[0] == crc ^ 0xFFFFFFFF
