@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from capacity.shapes import Shape
 
 SHORT = 1
+# Share of a limit from which a comparison shows it
+_WORTH = 0.1
 _SHOWN = (
     "resource",
     "kind",
@@ -42,6 +44,7 @@ _SHOWN = (
 @click.option("--node-ips", type=float, help="Addresses of a node that agents know; 4 if unknown.")
 @click.option("--pod-cidr", help="Pool of cluster-pool IPAM, e.g. 10.0.0.0/8.")
 @click.option("--pod-mask", type=int, help="Mask of a node's part of it; 24 if left out.")
+@click.option("--agent-memory", help="Memory limit of an agent, e.g. 2Gi; that of the source.")
 @click.option("--set", "options", multiple=True, metavar="OPTION=VALUE",
               help="Agent option that is set, e.g. bpf-node-map-max=32768.")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="CLUSTERSxNODES",
@@ -52,12 +55,14 @@ _SHOWN = (
 @click.option("--metrics", help="Metrics of the cluster, for the memory of its agents.")
 @click.option("--chart", type=click.Path(path_type=Path, dir_okay=False),
               help="HTML page of the frontier to write (extra report).")  # fmt: skip
+@click.option("--values", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for Helm values of each cluster of the --split.")  # fmt: skip
 @VERSION
 @OUTPUT
 def shapes(
     sources: tuple[str, ...], options: tuple[str, ...], splits: tuple[str, ...], shared: float,
-    churn: float | None, metrics: str | None, chart: Path | None, cilium: str | None,
-    output: str, **told: Any,
+    churn: float | None, metrics: str | None, chart: Path | None, values: Path | None,
+    cilium: str | None, output: str, **told: Any,
 ) -> None:  # fmt: skip
     """Tell how large the cluster can get: nodes x pods a node x services x policies.
 
@@ -69,11 +74,12 @@ def shapes(
       capacity shapes --nodes 5000 --pods-per-node 30 --services 4000 --cilium 1.17
       capacity shapes dump/ --chart frontier.html
       capacity shapes --nodes 5000 --pods-per-node 30 --split 1x5000 --split 5x1000
+      capacity shapes --nodes 5000 --pods-per-node 30 --split 5x1000 --values mesh
     """
     from capacity import printing
     from capacity.shapes import laws
     from capacity.shapes.frontier import frontier, use
-    from capacity.shapes.mesh import compare, split_of
+    from capacity.shapes.mesh import compare, split_of, uses
 
     version = version_of(cilium)
     shape, counted = _shape(sources, options, told, version)
@@ -83,12 +89,14 @@ def shapes(
         used = _with_agents(used, metrics, shape, version)
     tables = {"shape": used, "frontier": edge}
     if splits:
-        tables["mesh"] = compare(
-            shape, [split_of(text) for text in splits], version,
-            shared=shared, churn=churn, counted=counted,
-        )  # fmt: skip
+        ways = [split_of(text) for text in splits]
+        more: dict[str, Any] = {"shared": shared, "counted": counted}
+        tables["mesh"] = compare(shape, ways, version, churn=churn, **more)
+        tables["mesh_use"] = uses(shape, ways, version, **more)
     if chart is not None:
-        _draw(edge, shape, chart)
+        _draw(edge, shape, chart, tables.get("mesh_use"))
+    if values is not None:
+        _values(splits, shape, version, values)
     if output == "json":
         printing.print_json({name: frame.to_dicts() for name, frame in tables.items()})
     elif output == "csv":
@@ -99,7 +107,9 @@ def shapes(
                       title=f"{shape.nodes:,} nodes x {shape.pods_per_node:g} pods")  # fmt: skip
         printing.show(own, "table", title="Most nodes, by pods a node")
         if splits:
-            printing.show(tables["mesh"], "table", title="One cluster, or several")
+            printing.show(turned(tables["mesh"]), "table", title="One cluster, or several")
+            printing.show(tables["mesh_use"].filter(tables["mesh_use"]["usage"] > _WORTH), "table",
+                          title="Limits of each, used by more than a tenth")  # fmt: skip
     if used["status"].is_in(["raise", "redesign"]).any():
         sys.exit(SHORT)
 
@@ -112,7 +122,10 @@ def _shape(
 
     from capacity.errors import SettingsError
     from capacity.shapes import Shape, shape_of
+    from capacity.units import parse_bytes
 
+    if told["agent_memory"] is not None:
+        told["agent_memory"] = parse_bytes(told["agent_memory"])
     given = {name: value for name, value in told.items() if value is not None}
     pairs = [text.partition("=") for text in options]
     for name, equals, _ in pairs:
@@ -150,12 +163,54 @@ def _with_agents(used: Any, metrics: str, shape: Shape, version: str) -> Any:
     return added
 
 
-def _draw(edge: Any, shape: Shape, path: Path) -> None:
+def turned(mesh: Any) -> Any:
+    """Give table mesh with a column a way to split: there are few ways and many limits."""
+    import polars as pl
+
+    from capacity.units import format_bytes
+
+    names = [name for name in mesh.columns if name not in ("split", "short")]
+
+    def shown(name: str, value: Any) -> str:
+        if name in ("agent_memory", "etcd"):
+            return f"{format_bytes(value)} (estimate)"
+        return "–" if value is None else value if isinstance(value, str) else f"{value:,}"
+
+    columns = {row["split"]: [shown(n, row[n]) for n in names] for row in mesh.to_dicts()}
+    return pl.DataFrame({"of": [name.replace("_", " ") for name in names], **columns})
+
+
+def _values(splits: tuple[str, ...], shape: Shape, version: str, folder: Path) -> None:
+    """Write Helm values for each cluster of the only split: IDs, names, what the mesh needs."""
+    from capacity.errors import SettingsError
+    from capacity.manifests.mesh import MeshCluster, mesh_settings, values
+    from capacity.shapes.mesh import split_of
+
+    if len(splits) != 1:
+        raise SettingsError("--values wants one --split: the way that was chosen")
+    way = split_of(splits[0])
+    part = None if shape.identities is None else shape.identities / way.clusters
+    clusters = [
+        MeshCluster(f"cluster-{i}", version, addresses=way.nodes * shape.node_ips, identities=part)
+        for i in range(1, way.clusters + 1)
+    ]
+    table = mesh_settings(splits[0], clusters)
+    folder.mkdir(parents=True, exist_ok=True)
+    for cluster in clusters:
+        (folder / f"{cluster.name}.yaml").write_text(
+            values(table, cluster.name) or "{}\n", encoding="utf-8"
+        )
+    for row in table.filter(status="redesign").unique("setting").iter_rows(named=True):
+        click.echo(f"warning: {row['setting']}: {row['reason']}", err=True)
+    click.echo(f"written: {len(clusters)} files in {folder}", err=True)
+
+
+def _draw(edge: Any, shape: Shape, path: Path, uses: Any) -> None:
     from capacity.errors import SettingsError
 
     try:
         from capacity.charts.shapes import write
     except ImportError:
         raise SettingsError("--chart needs plotly: pip install 'cilium-capacity[report]'") from None
-    write(edge, shape, path)
+    write(edge, shape, path, uses)
     click.echo(f"written: {path}", err=True)

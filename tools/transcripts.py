@@ -15,6 +15,8 @@ from capacity.cli import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "transcripts.md"
 _MOST = 40
+# A comparison is of use only as a whole
+_WHOLE = 90
 _LAB = "data/lab --nodes 500 --cilium 1.17"
 
 
@@ -41,9 +43,13 @@ JOBS = (
     Job("CI gate", "does a pull request overflow a map",
         "capacity check --inventory docs/examples/cluster --policies docs/examples/policies "
         "--cilium 1.17"),
-    Job("Cluster-mesh architect", "what is set once and for all",
-        "capacity facts limits --cilium 1.17 --match cluster",
-        "`capacity shapes` compares one cluster with a mesh of several."),
+    Job("Cluster-mesh architect", "one cluster of 5,000 nodes or five of 1,000",
+        "capacity shapes --nodes 5000 --pods-per-node 30 --services 4000 --identities 6000 "
+        "--policy-entries 3000 --agent-memory 2Gi --churn 30 --cilium 1.17 --split 1x5000 "
+        "--split 5x1000",
+        "`--chart mesh.html` draws it, `--split 5x1000 --values mesh` writes Helm values for each "
+        "cluster: ID, name, maxConnectedClusters, node map, replicas. `capacity fleet plan` does "
+        "the same for clusters that run, and tells which of these cannot be changed any more."),
     Job("Edge team", "sizes of load balancer maps from services",
         "capacity services entries docs/examples/cluster --cilium 1.17"),
     Job("Cost owner", "requests and limits, and their price",
@@ -64,11 +70,11 @@ def run(command: str) -> tuple[int, str]:
     return done.exit_code, "\n".join(line.rstrip() for line in done.output.splitlines())
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = _MOST) -> str:
     """Cut a long output."""
     lines = text.strip("\n").split("\n")
-    more = len(lines) - _MOST
-    return "\n".join(lines[:_MOST] + ([f"… {more} more lines"] if more > 0 else []))
+    more = len(lines) - most
+    return "\n".join(lines[:most] + ([f"… {more} more lines"] if more > 0 else []))
 
 
 def page() -> str:
@@ -83,7 +89,8 @@ def page() -> str:
     for job in JOBS:
         code, text = run(job.command)
         parts += [f"## {job.who}: {job.wants}", "", "```console", f"$ {job.command}"]
-        parts += [shown(text), f"(exit code {code})", "```", ""]
+        most = _WHOLE if "--split" in job.command else _MOST
+        parts += [shown(text, most), f"(exit code {code})", "```", ""]
         parts += [job.note, ""] if job.note else []
     return "\n".join(parts)
 

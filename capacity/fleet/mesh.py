@@ -15,8 +15,9 @@ import polars as pl
 
 from capacity import facts
 from capacity.fleet.tables import MESH
+from capacity.manifests.mesh import MeshCluster, mesh_settings
 from capacity.simulate.laws import ipcache
-from capacity.tables import check
+from capacity.tables import MESH_SETTINGS, check
 
 _IPCACHE: Final = ("ipcache", "ipcache_v2")
 Aggregate = Mapping[str, Any]
@@ -39,6 +40,50 @@ def meshes(members: Sequence[tuple[str, str | None]], results: Sequence[Aggregat
         rows += _rows(mesh, count, good)
     frame = pl.DataFrame(rows, schema=MESH.schema) if rows else MESH.empty()
     return check(frame, MESH)
+
+
+def settings_of(
+    members: Sequence[tuple[str, str | None]], results: Sequence[Aggregate]
+) -> pl.DataFrame:
+    """Give table mesh_settings: what the clusters of each mesh must be set to.
+
+    Parameters
+    ----------
+    members, results
+        As of `meshes`. Of a cluster that could not be planned only the name is known.
+    """
+    found = {result["cluster"]: result for result in results}
+    tables = [MESH_SETTINGS.empty()]
+    for mesh in sorted({m for _, m in members if m is not None}):
+        clusters = [_cluster(name, found.get(name, {})) for name, own in members if own == mesh]
+        tables.append(mesh_settings(mesh, clusters))
+    return check(pl.concat(tables), MESH_SETTINGS)
+
+
+def _cluster(name: str, result: Aggregate) -> MeshCluster:
+    told = result.get("mesh_options") or {}
+    options, drivers = told.get("options", {}), result.get("drivers", {})
+
+    def number(option: str) -> int | None:
+        text = str(options.get(option, ""))
+        return int(text) if text.isdigit() else None
+
+    nodes, now = drivers.get("nodes") or 0.0, drivers.get("identities")
+    ahead = max((point["q95"] for point in result.get("growth") or []), default=nodes)
+    growth = max(ahead / nodes, 1.0) if nodes else 1.0
+    return MeshCluster(
+        name=name,
+        version=result.get("version", facts.LATEST),
+        cluster_id=number("cluster-id"),
+        cluster_name=options.get("cluster-name"),
+        connected=number("max-connected-clusters"),
+        node_map=number("bpf-node-map-max"),
+        # Where the inventory tells no addresses: node, router, health, as in own_addresses
+        addresses=(told.get("addresses") or 3.0 * nodes) * growth,
+        identities=None if now is None else now * growth,
+        replicas=told.get("replicas"),
+        is_eni=options.get("ipam") == "eni",
+    )
 
 
 def _rows(mesh: str, clusters: int, good: Sequence[Aggregate]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from capacity.fleet.members import Member
-from capacity.fleet.mesh import meshes
+from capacity.fleet.mesh import meshes, settings_of
 from capacity.fleet.tables import ADVICE, FLEET
 from capacity.tables import EVIDENCE, check
 
@@ -23,20 +23,25 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What became of a fleet: one row a limit, a setting to change, a mesh; and its outcome."""
+    """What became of a fleet: one row a limit, a setting to change, a mesh; and its outcome.
+
+    `mesh_settings` is what clusters must be set to, so that they can join their mesh.
+    """
 
     limits: pl.DataFrame
     advice: pl.DataFrame
     meshes: pl.DataFrame
+    mesh_settings: pl.DataFrame
     outcome: dict[str, Any]
 
 
 def collected(members: Sequence[Member], results: Sequence[Result]) -> Fleet:
     """Give the fleet of results, as `work.perform` gives them."""
-    mesh = meshes([(m.name, m.mesh) for m in members], results)
-    return Fleet(
-        fleet_table(results), advice_table(results), mesh, outcome(results, mesh)
-    )  # fmt: skip
+    named = [(m.name, m.mesh) for m in members]
+    mesh, to_set = meshes(named, results), settings_of(named, results)
+    told = outcome(results, mesh)
+    told["mesh_settings"] = to_set.filter(pl.col("status") != "ok").to_dicts()
+    return Fleet(fleet_table(results), advice_table(results), mesh, to_set, told)
 
 
 def fleet_table(results: Sequence[Result]) -> pl.DataFrame:

@@ -11,6 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from capacity.changes import Change, changes
 from capacity.errors import CapacityError, SettingsError
 from capacity.fleet.members import Member
@@ -18,6 +20,7 @@ from capacity.fleet.overview import Fleet, by_urgency, collected, evidence_table
 from capacity.fleet.results import OUTCOME
 from capacity.fleet.running import FLEET as FOLDER
 from capacity.fleet_settings import FleetSettings
+from capacity.manifests.mesh import values
 from capacity.report import make
 from capacity.report.runs import (
     RUN,
@@ -92,6 +95,7 @@ def write_fleet(
     with telling(final):
         for name, frame in (
             ("fleet", fleet.limits), ("advice", fleet.advice), ("mesh", fleet.meshes),
+            ("mesh_settings", fleet.mesh_settings),
         ):  # fmt: skip
             parquet = BytesIO()
             frame.write_parquet(parquet)
@@ -100,6 +104,8 @@ def write_fleet(
         evidence = BytesIO()
         evidence_table(results).write_parquet(evidence)
         write(part / "evidence.parquet", evidence.getvalue())
+        for path, text in mesh_values(members, fleet.mesh_settings).items():
+            write(part / "mesh" / path, text)
         write(part / "timing.json", to_json(timing))
         write(part / OUTCOME, to_json(fleet.outcome))
         error = None if start is None else _notebook(part, fleet, out, start)
@@ -112,6 +118,15 @@ def write_fleet(
     above = page.replace('href="../../', 'href="../')
     write(out / FOLDER / "index.html", above.replace(f'href="{PAGE}"', f'href="{run}/{PAGE}"'))
     return final
+
+
+def mesh_values(members: Sequence[Member], settings: pl.DataFrame) -> dict[str, str]:
+    """Give Helm values of each cluster of a mesh that has something to set, by path."""
+    made = {
+        f"{file_name(member.mesh)}/{member.folder}.yaml": values(settings, member.name)
+        for member in members if member.mesh is not None
+    }  # fmt: skip
+    return {path: text for path, text in made.items() if text is not None}
 
 
 def _notebook(part: Path, fleet: Fleet, out: Path, start: Start) -> str | None:
@@ -168,7 +183,8 @@ def fleet_page(
         f"{_chart_link(record)}"
         f"<h2>What breaks first, where, when</h2>\n{FIND}\n"
         f"{table('Clusters, the most urgent first', heads, rows, name='clusters', numbers=(2, 4))}"
-        f"\n<h2>Meshes</h2>\n{_mesh_table(told['meshes'])}\n<h2>Not planned</h2>\n"
+        f"\n<h2>Meshes</h2>\n{_mesh_table(told['meshes'])}\n"
+        f"{_settings_table(told['mesh_settings'])}\n<h2>Not planned</h2>\n"
         f"{_failures(told['not_planned'], counts)}\n<h2>What changed</h2>\n"
         f"{changes_table(record)}"
     )
@@ -227,6 +243,18 @@ def _mesh_table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "<p>No cluster of FLEET.yaml names a mesh.</p>"
     cells = [tuple(escape(cell) for cell in _mesh_cells(mesh)) for mesh in rows]
     return table("What the clusters of a mesh fill together", _MESH_HEADS, cells)
+
+
+def _settings_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    heads = ("mesh", "cluster", "setting", "now", "to be", "status", "why")
+    names = ("mesh", "cluster", "setting", "current", "target", "status", "reason")
+    cells = [
+        tuple(escape("–" if row[name] is None else str(row[name])) for name in names)
+        for row in rows
+    ]  # fmt: skip
+    return table("Settings so that the clusters can join (values below mesh/)", heads, cells)
 
 
 def _failures(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> str:

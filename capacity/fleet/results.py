@@ -18,9 +18,9 @@ from capacity.fleet.running import Job, run_fleet
 from capacity.fleet.tables import ADVICE, FLEET, MESH
 from capacity.fleet_settings import FleetSettings
 from capacity.settings import DEMO
-from capacity.tables import check
+from capacity.tables import MESH_SETTINGS, check
 
-TABLES: Final = {"fleet": FLEET, "advice": ADVICE, "mesh": MESH}
+TABLES: Final = {"fleet": FLEET, "advice": ADVICE, "mesh": MESH, "mesh_settings": MESH_SETTINGS}
 OUTCOME: Final = "outcome.json"
 
 
@@ -65,7 +65,7 @@ def read(place: Path) -> Fleet:
         raise SettingsError(f"{place}: no results of `capacity fleet plan ... --out` there")
     try:
         told = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        limits, advice, meshes = (
+        limits, advice, meshes, to_set = (
             check(pl.read_parquet(folder / f"{name}.parquet"), table)
             for name, table in TABLES.items()
         )
@@ -75,7 +75,7 @@ def read(place: Path) -> Fleet:
         ) from None
     if not isinstance(told, dict) or told.get("schema") != SCHEMA:
         raise SettingsError(f"{folder / OUTCOME}: is not the outcome of a fleet ({SCHEMA})")
-    return Fleet(limits, advice, meshes, told)
+    return Fleet(limits, advice, meshes, to_set, told)
 
 
 def newest(out: Path) -> Path | None:

@@ -28,12 +28,17 @@ from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
 from capacity.warm import Start
 
 if TYPE_CHECKING:
+    from capacity.inventory import Inventory
     from capacity.planning import Plan
 
 Kind = Literal["plan", "report"]
 _ONE_AT_A_TIME: Final = threading.Lock()
 # Points of a growth curve that travel
 _POINTS: Final = 24
+# What a mesh is told of each cluster's options
+MESH_OPTIONS: Final = (
+    "cluster-id", "cluster-name", "max-connected-clusters", "bpf-node-map-max", "ipam",
+)  # fmt: skip
 # What a fleet is told of each limit
 FINDING: Final = (
     "rank", "component", "subject", "quantity", "unit", "kind", "setting", "current", "limit",
@@ -77,7 +82,8 @@ def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dic
     try:
         env = environment(member.credentials)
         secrets = secrets_of({**os.environ, **env})
-        job = warm()("capacity.fleet.work:planned", {"settings": told["settings"], "env": env}, {})
+        asked = {"settings": told["settings"], "env": env, "is_meshed": member.mesh is not None}
+        job = warm()("capacity.fleet.work:planned", asked, {})
         with closing(job):
             row |= json.loads(job.answer(member.timeout))
         if kind == "report":
@@ -89,15 +95,33 @@ def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dic
     return row | {"seconds": round(time.monotonic() - began, 3)}
 
 
-def planned(settings: Mapping[str, Any], env: Mapping[str, str]) -> bytes:
+def planned(
+    settings: Mapping[str, Any], env: Mapping[str, str], *, is_meshed: bool = False
+) -> bytes:
     """Plan a cluster and give its aggregate as JSON; runs in a job, with its own credentials."""
-    from capacity.planning import plan
+    from capacity.planning import inventory_of, plan
 
     if env:
         for name in CREDENTIALS.values():
             os.environ.pop(name, None)
         os.environ.update(env)
-    return json.dumps(aggregate(plan(from_mapping(PlanSettings, settings)))).encode()
+    asked = from_mapping(PlanSettings, settings)
+    made = aggregate(plan(asked))
+    if is_meshed:
+        made["mesh_options"] = mesh_options(inventory_of(asked))
+    return json.dumps(made).encode()
+
+
+def mesh_options(inventory: Inventory) -> dict[str, Any]:
+    """Give what a cluster is set to as part of a mesh, and addresses that its nodes add to it."""
+    told = dict(inventory.options.select("option", "value").iter_rows())
+    workloads = inventory.workloads.filter(workload="clustermesh-apiserver")
+    replicas = workloads["replicas"].drop_nulls()
+    return {
+        "options": {name: told[name] for name in MESH_OPTIONS if name in told},
+        "addresses": float(inventory.nodes["addresses"].fill_null(0).sum()),
+        "replicas": None if replicas.is_empty() else int(replicas[0]),
+    }
 
 
 def aggregate(made: Plan) -> dict[str, Any]:

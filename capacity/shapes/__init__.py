@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from capacity.cilium.services import lb_entries, service_ids
 from capacity.cilium.services.shapes import shape as services_of
 from capacity.errors import SettingsError
 from capacity.inventory import Inventory
+from capacity.shapes.bytes import AGENT, ETCD, agent_law, etcd_law, etcd_limits
+from capacity.shapes.shape import NODE_IPS, Shape
 from capacity.tables import BACKENDS, SHAPE_LAWS, check
 
 __all__ = ["Shape", "laws", "shape_of"]
@@ -27,87 +30,8 @@ __all__ = ["Shape", "laws", "shape_of"]
 _SERVICES_MAP: Final = "cilium_lb4_services_v2"
 _BACKENDS_MAP: Final = "cilium_lb4_backends_v3"
 _NODE_MAPS: Final = ("cilium_node_map_v2", "cilium_node_map")
-# Addresses of a node that agents know: its own, that of cilium_host, health and ingress; reports of
-# a full node map of 16,384 entries begin above 4,000 nodes (cilium/cilium issues 42787 and 31380)
-_NODE_IPS: Final = 4.0
-
-
 # All of 10.0.0.0/8 as /28
 _MOST_CIDRS: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One shape of a cluster.
-
-    `identities` are cluster-wide ones and `policy_entries` those of the fullest policy map, at this
-    size; both grow with pods. `backends` are those of a service; pods back more services as they
-    get more. `node_ips` are addresses of a node, `options` agent options that are set. Each
-    node gets a part of size `pod_mask` of `pod_cidr`, the pool of cluster-pool IPAM.
-
-    Raises
-    ------
-    SettingsError
-        On construction, with all faults in one message.
-    """
-
-    nodes: int
-    pods_per_node: float
-    services: int = 0
-    service_type: str = "ClusterIP"
-    ports: int = 1
-    backends: int = 1
-    identities: int | None = None
-    policy_entries: int | None = None
-    families: int = 1
-    node_ips: float = _NODE_IPS
-    pod_cidr: str | None = None
-    pod_mask: int = 24
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {getattr(self, name)} is not {wanted}"
-            for name, is_wrong, wanted in (
-                ("nodes", self.nodes < 1, "1 or more"),
-                ("pods_per_node", not 0 < self.pods_per_node < 65536, "within 0 … 65,535"),
-                ("services", self.services < 0, "0 or more"),
-                ("families", self.families not in (1, 2), "1 or 2"),
-                ("node_ips", not 1 <= self.node_ips <= 1000, "within 1 … 1,000"),
-                ("identities", (self.identities or 0) < 0, "0 or more"),
-                ("policy_entries", (self.policy_entries or 0) < 0, "0 or more"),
-            )
-            if is_wrong
-        ]
-        if self.pod_cidr is not None:
-            faults += self._pool_faults(self.pod_cidr)
-        if faults:
-            raise SettingsError("; ".join(faults))
-
-    def _pool_faults(self, cidr: str) -> list[str]:
-        try:
-            pool = ip_network(cidr)
-        except ValueError:
-            return [f"pod_cidr: {cidr!r} is no network; write for example 10.0.0.0/8"]
-        if not pool.prefixlen <= self.pod_mask <= pool.max_prefixlen - 2:
-            return [f"pod_mask: /{self.pod_mask} is no part of {cidr}"]
-        if self.pods_per_node > self.pod_ips:
-            return [
-                f"pods_per_node: {self.pods_per_node:g} in a /{self.pod_mask}, which has "
-                f"{self.pod_ips:,} addresses; take a smaller mask"
-            ]
-        return []
-
-    @property
-    def pod_ips(self) -> int:
-        """Addresses of a node's pod CIDR, its first and last left out."""
-        bits = 32 if self.pod_cidr is None else ip_network(self.pod_cidr).max_prefixlen
-        return int(2 ** (bits - self.pod_mask)) - 2
-
-    @property
-    def pods(self) -> float:
-        """Pods with an address of their own."""
-        return self.nodes * self.pods_per_node
 
 
 def shape_of(
@@ -147,10 +71,18 @@ def shape_of(
         policy_entries=int(fullest) if isinstance(fullest, int) else None,
         families=2 if isinstance(ips, float) and ips > 1.5 else 1,
         # A CiliumNode tells two at least; fewer come from Node objects, which know not Cilium's own
-        node_ips=addresses if isinstance(addresses, float) and addresses >= 2 else _NODE_IPS,
+        node_ips=addresses if isinstance(addresses, float) and addresses >= 2 else NODE_IPS,
+        agent_memory=_agent_memory(inventory),
         options=dict(inventory.options.select("option", "value").iter_rows()),
     )
     return made, _counted(inventory, len(inventory.services), version)
+
+
+def _agent_memory(inventory: Inventory) -> int | None:
+    fact = facts.components(facts.LATEST).filter(component="agent").row(0, named=True)
+    own = inventory.workloads.filter(workload=fact["name"], container=fact["container"])
+    told = own["memory_limit"].drop_nulls()
+    return None if told.is_empty() else int(told[0])
 
 
 def _counted(inventory: Inventory, services: int, version: str) -> dict[str, float]:
@@ -202,12 +134,24 @@ def laws(shape: Shape, version: str, counted: Mapping[str, float] | None = None)
             why="one a backend address and port"),
         _policy(shape, version),
         *_pods_cidrs(shape),
+        *_memory(shape),
         _row("Kubernetes nodes", "tested", _limit("kubernetes-nodes", version), per_node=1.0,
              why="what Kubernetes is tested to"),
         _row("Kubernetes pods", "tested", _limit("kubernetes-pods", version), per_pod=1.0,
              why="what Kubernetes is tested to"),
     ]  # fmt: skip
     return check(pl.DataFrame(rows, schema=SHAPE_LAWS.schema, orient="row"), SHAPE_LAWS)
+
+
+def _memory(shape: Shape) -> list[dict[str, Any]]:
+    """Give the database of the API server, and an agent's memory where it has a limit."""
+    quota, most = etcd_limits()
+    etcd = _row(ETCD, "estimate", quota, most=most, setting="etcd --quota-backend-bytes",
+                **etcd_law(shape))  # fmt: skip
+    if shape.agent_memory is None:
+        return [etcd]
+    return [etcd, _row(AGENT, "estimate", shape.agent_memory, most=None,
+                       setting="resources.limits.memory", **agent_law(shape))]  # fmt: skip
 
 
 def _pods_cidrs(shape: Shape) -> list[dict[str, Any]]:
@@ -229,23 +173,29 @@ def _alike(shape: Shape, version: str) -> dict[str, float]:
     """Count one service of the shape exactly; all are alike."""
     if not shape.services:
         return _counted(Inventory(), 0, version)
-    one = services_of(services=1, type=shape.service_type, ports=shape.ports,
-                      backends=shape.backends, families=1)  # fmt: skip
-    told = _counted(one, 1, version)
+    told = _one(shape.service_type, shape.ports, shape.backends, version)
     many = float(shape.services)
     ids = told["ids"] * shape.families
     return {"base": told["base"], "slots": told["slots"] * many,
             "backends": told["backends"] * many, "ids": ids}  # fmt: skip
 
 
+@cache
+def _one(kind: str, ports: int, backends: int, version: str) -> Mapping[str, float]:
+    one = services_of(services=1, type=kind, ports=ports, backends=backends, families=1)
+    return _counted(one, 1, version)
+
+
 def _row(
     resource: str, kind: str, limit: int, *, per_pod: float | None = 0.0,
-    per_node: float = 0.0, per_service: float = 0.0, most: int | None = 0,
+    per_node: float = 0.0, per_service: float = 0.0, fixed: float = 0.0,
+    per_local_pod: float = 0.0, most: int | None = 0,
     setting: str | None = None, why: str,
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "resource": resource, "kind": kind, "per_pod": per_pod, "per_node": per_node,
-        "per_service": per_service, "limit": limit, "most": limit if most == 0 else most,
+        "per_service": per_service, "fixed": fixed, "per_local_pod": per_local_pod, "limit": limit,
+        "most": limit if most == 0 else most,
         "setting": setting, "why": why,
     }  # fmt: skip
 

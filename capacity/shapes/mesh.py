@@ -17,14 +17,20 @@ import polars as pl
 from capacity import facts
 from capacity.errors import SettingsError
 from capacity.shapes import Shape, cluster_identities, laws
+from capacity.shapes.bytes import AGENT, ETCD
 from capacity.shapes.frontier import use
-from capacity.tables import MESH, check
+from capacity.tables import MESH, MESH_USE, check
 
 _SPLIT: Final = re.compile(r"\s*(\d{1,4})\s*x\s*(\d{1,6})\s*", re.IGNORECASE)
 # cilium/cilium issue 15153: a CiliumEndpoint is written three times while a pod comes and goes
 _WRITES: Final = 3
 # Known to the agents of all clusters (limits.csv: ipcache-entries, node-ids)
 _SHARED: Final = ("ipcache", "node map")
+CLUSTERS: Final = "clusters"
+
+
+_UNLIMITED: Final = 1 << 60
+_NOTHING: Final = {"base": 0.0, "slots": 0.0, "backends": 0.0, "ids": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +86,23 @@ def compare(
         raise SettingsError(f"shared: {shared} is outside 0…1")
     if churn is not None and not 0 <= churn < math.inf:
         raise SettingsError(f"churn: {churn} is no rate of 0 or more")
-    rows = [_row(shape, one, version, shared, churn, counted) for one in splits]
+    rows = [_row(shape, one, version, shared, churn, counted)[0] for one in splits]
     return check(pl.DataFrame(rows, schema=MESH.schema, orient="row"), MESH)
+
+
+def uses(
+    shape: Shape, splits: Iterable[Split], version: str, *, shared: float = 0.0,
+    counted: Mapping[str, float] | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """Give table mesh_use: each limit of each split. Parameters and Raises as of `compare`."""
+    parts = [_row(shape, one, version, shared, None, counted)[1] for one in splits]
+    return check(pl.concat([MESH_USE.empty(), *parts]), MESH_USE)
 
 
 def _row(
     shape: Shape, split: Split, version: str, shared: float, churn: float | None,
     counted: Mapping[str, float] | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> tuple[dict[str, Any], pl.DataFrame]:  # fmt: skip
     nodes, clusters = split.clusters * split.nodes, split.clusters
     scale = nodes / shape.nodes
     part = shared + (1 - shared) / clusters
@@ -106,19 +121,22 @@ def _row(
     table = laws(shape, version, counted)
     shared_use = use(table.filter(pl.col("resource").is_in(_SHARED)), whole)
     others = laws(own, version, counted if counted is None else _scaled(counted, scale * part))
-    own_use = use(others.filter(~pl.col("resource").is_in([*_SHARED, "identities"])), own)
+    own_use = use(others.filter(~pl.col("resource").is_in([*_SHARED, "identities", AGENT])), own)
+    # An agent knows pods, nodes and identities of all clusters, services of its own
+    seen = replace(whole, services=own.services)
+    memory = use(_agent(seen, table), seen)
     limit = cluster_identities(version, cluster_id=0 if clusters == 1 else 1, clusters=connected)
     hard = _faults(clusters, own.identities, limit, version)
-    told = pl.concat([shared_use, own_use])
+    told = pl.concat([shared_use, own_use, memory.filter(pl.col("limit") < _UNLIMITED)])
     faults = hard + [
         f"{row['resource']}: {row['need']:,} of {row['limit']:,}"
         + (f" (set {row['fix']})" if row["fix"] else "")
-        for row in told.filter(pl.col("status").is_in(["raise", "redesign", "untested"])).iter_rows(
-            named=True
-        )
+        for row in told.filter(
+            pl.col("status").is_in(["raise", "redesign", "untested", "check"])
+        ).iter_rows(named=True)
     ]
-    needs = dict(told.select("resource", "need").iter_rows())
-    return {
+    needs = dict(pl.concat([told, memory]).select("resource", "need").iter_rows())
+    row = {
         "split": f"{clusters}x{split.nodes}", "clusters": clusters, "nodes": split.nodes,
         "verdict": "infeasible" if hard else _verdict(set(told["status"])),
         "max_connected_clusters": None if clusters == 1 else connected,
@@ -126,11 +144,42 @@ def _row(
         "ipcache": needs["ipcache"], "node_map": needs["node map"],
         "service_ids": needs["service IDs"], "services_map": needs["services map"],
         "policy_map": needs["policy map"],
+        "agent_memory": needs[AGENT], "etcd": needs[ETCD],
         "watchers": split.nodes, "remote_watches": split.nodes * (clusters - 1),
         "endpoint_events": None if churn is None
         else churn / clusters * _WRITES * split.nodes,
         "short": "; ".join(faults) or None,
     }  # fmt: skip
+    return row, _use(split, connected, own.identities, limit, told)
+
+
+def _agent(shape: Shape, table: pl.DataFrame) -> pl.DataFrame:
+    """Give the law of an agent's memory, with a limit that none reaches where none is set."""
+    set_ = shape if shape.agent_memory is not None else replace(shape, agent_memory=_UNLIMITED)
+    made = table.filter(resource=AGENT)
+    return made if len(made) else laws(set_, facts.LATEST, _NOTHING).filter(resource=AGENT)
+
+
+def _use(
+    split: Split, connected: int, identities: int | None, limit: int, told: pl.DataFrame
+) -> pl.DataFrame:
+    name = f"{split.clusters}x{split.nodes}"
+    more = [
+        (CLUSTERS, "install-time", split.clusters, connected),
+        ("identities", "hard", identities, limit),
+    ]
+    rows = [
+        {
+            "resource": resource, "kind": kind, "need": need, "limit": most,
+            "usage": None if need is None else need / most, "fix": None,
+            "status": "unknown" if need is None else "fits" if need <= most else "redesign",
+        }
+        for resource, kind, need, most in more
+    ]  # fmt: skip
+    columns = [column for column in MESH_USE.schema.names() if column != "split"]
+    first = pl.DataFrame(rows, schema={column: MESH_USE.schema[column] for column in columns})
+    whole = pl.concat([first, told.select(columns)]).with_columns(split=pl.lit(name))
+    return whole.select(MESH_USE.schema.names())
 
 
 def _verdict(statuses: set[str]) -> str:

@@ -15,6 +15,8 @@ from capacity.tables.counted import (
     GUARDS,
     LB_TIER,
     MESH,
+    MESH_SETTINGS,
+    MESH_USE,
     POLICY_GROWTH,
     POLICY_NODES,
     RIGHTSIZING,
@@ -84,7 +86,7 @@ TABLES: Final = (
     POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
     USAGE, SPIKES, PEAKS,
-    SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH,
+    SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH, MESH_SETTINGS, MESH_USE,
 )  # fmt: skip
 
 
@@ -134,6 +136,8 @@ __all__ = [
     "MAPS",
     "MAP_ENTRIES",
     "MESH",
+    "MESH_SETTINGS",
+    "MESH_USE",
     "NAMESPACES",
     "NODES",
     "OBJECTS",

@@ -176,10 +176,12 @@ GUARDS: Final = Table(
 )
 _SHAPE_LAW: Final = (
     Column("resource", pl.String),
-    Column("kind", pl.String, "", "hard, settable, or tested (Kubernetes goes no further)"),
+    Column("kind", pl.String, "", "hard, settable, tested (Kubernetes goes no further), estimate"),
     Column("per_pod", pl.Float64, "of the resource", "null: not known", nullable=True),
     Column("per_node", pl.Float64, "of the resource"),
     Column("per_service", pl.Float64, "of the resource"),
+    Column("fixed", pl.Float64, "of the resource", "in any shape"),
+    Column("per_local_pod", pl.Float64, "of the resource", "for each pod of a node, not of all"),
     Column("limit", pl.Int64, "of the resource", "as it is set"),
     Column("most", pl.Int64, "of the resource", "that may be set; null: memory", nullable=True),
     Column("setting", pl.String, "", "Helm value that moves the limit", nullable=True),
@@ -197,7 +199,7 @@ SHAPE_USE: Final = Table(
         Column("usage", pl.Float64, "1", "need divided by limit", nullable=True),
         Column("nodes_most", pl.Int64, "1", "as set; null: nodes take none", nullable=True),
         Column("nodes_raised", pl.Int64, "1", "with the most that may be set", nullable=True),
-        Column("status", pl.String, "", "fits, raise, redesign, untested, unknown"),
+        Column("status", pl.String, "", "fits, raise, redesign, untested, check, unknown"),
         Column("fix", pl.String, "", "setting that makes it fit", nullable=True),
     ),
 )
@@ -213,6 +215,43 @@ SHAPE_FRONTIER: Final = Table(
         Column("nodes_raised", pl.Int64, "1", "most with every setting raised as far as it goes"),
         Column("binds_raised", pl.String, "", "resource that is used up first then"),
         Column("nodes_tested", pl.Int64, "1", "most that Kubernetes is tested to", nullable=True),
+        Column(
+            "nodes_memory",
+            pl.Int64,
+            "1",
+            "most for an agent's memory limit, an estimate",
+            nullable=True,
+        ),
+        Column(
+            "nodes_etcd", pl.Int64, "1", "most for etcd's default quota, an estimate", nullable=True
+        ),
+    ),
+)
+MESH_SETTINGS: Final = Table(
+    "mesh_settings",
+    "a setting of one cluster of a ClusterMesh: what it must be, so that the clusters can join",
+    (
+        Column("mesh", pl.String, "", "name of the mesh"),
+        Column("cluster", pl.String, "", "its name in the fleet"),
+        Column("setting", pl.String, "", "Helm value; (no setting) where none moves it"),
+        Column("current", pl.String, "", "as the inventory tells it", nullable=True),
+        Column("target", pl.String, "", "null: nothing that can be set", nullable=True),
+        Column("status", pl.String, "", "ok, set, install-time, redesign"),
+        Column("reason", pl.String),
+    ),
+)
+MESH_USE: Final = Table(
+    "mesh_use",
+    "one limited resource in one way to split nodes into clusters of a mesh",
+    (
+        Column("split", pl.String, "", "clusters x nodes of each"),
+        Column("resource", pl.String),
+        Column("kind", pl.String, "", "hard, settable, tested, install-time"),
+        Column("need", pl.Int64, "of the resource", "of the fullest place", nullable=True),
+        Column("limit", pl.Int64, "of the resource", "as it is set"),
+        Column("usage", pl.Float64, "1", "need divided by limit", nullable=True),
+        Column("status", pl.String, "", "fits, raise, redesign, untested, check, unknown"),
+        Column("fix", pl.String, "", "setting that makes it fit", nullable=True),
     ),
 )
 MESH: Final = Table(
@@ -231,6 +270,8 @@ MESH: Final = Table(
         Column("service_ids", pl.Int64, "1", "of a node"),
         Column("services_map", pl.Int64, "entry", "of a node"),
         Column("policy_map", pl.Int64, "entry", "of the fullest endpoint", nullable=True),
+        Column("agent_memory", pl.Int64, "byte", "of an agent, 95 % quantile of costs elsewhere"),
+        Column("etcd", pl.Int64, "byte", "of the API server of one cluster, the same"),
         Column("watchers", pl.Int64, "1", "agents that watch one API server"),
         Column("remote_watches", pl.Int64, "1", "agents x other clusters, without KVStoreMesh"),
         Column("endpoint_events", pl.Float64, "1/s", "CiliumEndpoint, no slices", nullable=True),

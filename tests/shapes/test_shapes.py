@@ -6,19 +6,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capacity.charts.shapes import mesh_chart
 from capacity.cilium.services.shapes import shape as services_of
 from capacity.cli import cli
 from capacity.errors import SettingsError
+from capacity.models.prior import expected
 from capacity.shapes import Shape, laws, shape_of
-from capacity.shapes.frontier import frontier, use, with_agents
-from capacity.shapes.mesh import Split, compare, split_of
+from capacity.shapes.frontier import SOFT, frontier, use, with_agents
+from capacity.shapes.mesh import Split, compare, split_of, uses
 from capacity.tables import ENDPOINTS, EXHAUSTION, FORECAST, NODES
+from capacity.values_check import wrong_values
 
 V = "1.17"
 
@@ -106,7 +111,7 @@ def test_the_frontier_fits_and_a_node_more_does_not(
                   policy_entries=900, families=families)  # fmt: skip
     table = laws(shape, V)
     point = frontier(table, shape, pods=[], factors=[1.0]).row(0, named=True)
-    ours = table.filter(pl.col("kind") != "tested")
+    ours = table.filter(~pl.col("kind").is_in(SOFT))
     if point["nodes"] == 0:
         return
     fits = use(ours, replace(shape, nodes=point["nodes"]))
@@ -169,6 +174,62 @@ def test_memory_of_agents_comes_from_the_plan() -> None:
     assert with_agents(used, forecast.clear(), exhaustion, 500).equals(used)
 
 
+def test_memory_of_an_agent_and_etcd_are_told_as_estimates_that_end_no_frontier() -> None:
+    shape = Shape(5000, 30, services=4000, identities=6000, agent_memory=2 << 30)
+    table = laws(shape, V)
+    told = use(table, shape)
+    rows = {row["resource"]: row for row in told.to_dicts()}
+    memory, etcd = rows["agent memory"], rows["etcd"]
+    # 95 % quantile of the costs elsewhere, drawn for this very shape
+    drivers = {"nodes": 5000.0, "endpoints": 150_000.0, "endpoints_per_node": 30.0,
+               "identities": 6000.0, "services": 4000.0}  # fmt: skip
+    drawn = expected("agent", "memory_rss", drivers)
+    assert memory["need"] == pytest.approx(np.quantile(drawn, 0.95), rel=0.05)
+    assert (memory["status"], etcd["status"]) == ("fits", "check")
+    assert etcd["limit"] == 2 << 30
+    assert etcd["fix"] == "etcd --quota-backend-bytes: 8589934592"
+    point = frontier(table, shape, pods=[], factors=[1.0]).row(0, named=True)
+    assert point["binds"] == "node map"
+    assert point["nodes_memory"] == memory["nodes_most"]
+    fits = use(table, replace(shape, nodes=point["nodes_etcd"]))
+    assert fits.filter(resource="etcd")["usage"][0] == pytest.approx(1.0, abs=1e-3)
+    # More pods a node: fewer nodes; an agent has pods of its own too
+    edge = frontier(table, shape, factors=[1.0]).sort("pods_per_node")
+    for name in ("nodes_memory", "nodes_etcd"):
+        assert edge[name].to_list() == sorted(edge[name], reverse=True)
+    small = laws(replace(shape, agent_memory=100 << 20), V)
+    assert use(small, shape).filter(resource="agent memory")["status"][0] == "check"
+    assert use(small, shape).filter(resource="agent memory")["nodes_most"][0] == 0
+
+
+def test_ways_to_split_are_compared_limit_by_limit_in_a_chart(tmp_path: Path) -> None:
+    shape = Shape(5000, 30, services=4000, identities=6000, agent_memory=2 << 30)
+    told = uses(shape, [Split(1, 5000), Split(5, 1000), Split(300, 17)], V)
+    by = {(row["split"], row["resource"]): row for row in told.to_dicts()}
+    # Addresses and nodes are those of all clusters; identities, services and etcd of one
+    assert by["1x5000", "ipcache"]["need"] == by["5x1000", "ipcache"]["need"]
+    assert by["5x1000", "etcd"]["need"] < by["1x5000", "etcd"]["need"] / 4
+    assert by["5x1000", "agent memory"]["need"] < by["1x5000", "agent memory"]["need"]
+    assert by["5x1000", "agent memory"]["need"] > by["1x5000", "agent memory"]["need"] / 2
+    assert by["300x17", "clusters"]["limit"] == 511
+    assert by["300x17", "identities"]["limit"] == 32_768
+    figure = mesh_chart(told)
+    assert [trace.name for trace in figure.data] == ["1x5000", "5x1000", "300x17"]
+    assert "5x1000: node map 122%" in figure.layout.title.text
+
+
+def test_values_of_each_cluster_are_written_for_the_way_that_was_chosen(tmp_path: Path) -> None:
+    asked = ["shapes", "--nodes", "5000", "--pods-per-node", "30", "--values", str(tmp_path / "m")]
+    done = CliRunner().invoke(cli, [*asked, "--split", "5x1000"])
+    assert "written: 5 files" in done.stderr
+    told = [yaml.safe_load(path.read_text()) for path in sorted((tmp_path / "m").iterdir())]
+    assert [one["cluster"]["id"] for one in told] == [1, 2, 3, 4, 5]
+    assert {one["bpf"]["nodeMapMax"] for one in told} == {32_768}
+    assert all(wrong_values(one, V) == [] for one in told)
+    both = [*asked, "--split", "5x1000", "--split", "1x5000"]
+    assert CliRunner().invoke(cli, both).exit_code != 0
+
+
 def test_settings_tell_all_faults_together() -> None:
     with pytest.raises(SettingsError, match=r"nodes: 0.*families: 3"):
         Shape(0, 30, families=3)
@@ -190,5 +251,5 @@ def test_the_command_prints_tables_writes_the_chart_and_fails_where_it_is_short(
     more = ["--set", "bpf-node-map-max=32768", "--split", "5x1000", "-o", "json"]
     done = CliRunner().invoke(cli, [*arguments, *more])
     assert done.exit_code == 0, done.output
-    assert set(json.loads(done.stdout)) == {"shape", "frontier", "mesh"}
+    assert set(json.loads(done.stdout)) == {"shape", "frontier", "mesh", "mesh_use"}
     assert CliRunner().invoke(cli, ["shapes", "--nodes", "5"]).exit_code != 0
