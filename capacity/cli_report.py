@@ -14,6 +14,9 @@ import click
 from capacity.cli_settings import options, progress, say
 from capacity.settings import DEMO, PlanSettings
 
+# Changes that are printed; summary.md and the run's page tell all
+_MOST = 10
+
 
 @click.command("report")
 @click.argument("notebook", metavar="[NOTEBOOK|all]", required=False)
@@ -94,7 +97,10 @@ def report(context: click.Context, /, notebook: str | None, out: Path, **given: 
         if row["error"]:
             say(f"error: {name}: {row['error']}")
     say(told["headline"] or "no verdict")
-    say(f"{len(told['changes'])} changes since {told['previous']}" if told["previous"] else "")
+    if told["previous"]:
+        say(f"{len(told['changes'])} changes since {told['previous']}")
+    for change in told["changes"][:_MOST]:
+        say(f"- {change['what']}: {change['was']} → {change['now']} ({change['why']})")
     say(f"written: {made}")
     sys.exit(code)
 

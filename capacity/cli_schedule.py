@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from capacity.cli_settings import say
-from capacity.settings import PlanSettings
 
 _KINDS = ("cron", "systemd", "cronjob", "github")
 
@@ -16,7 +15,7 @@ _KINDS = ("cron", "systemd", "cronjob", "github")
 @click.command("schedule")
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("source", metavar="CLUSTER")
-@click.option("--out", required=True, help="Folder of all runs.")
+@click.option("--out", help="Folder of all runs; a CronJob has a claim instead.")
 @click.option("--every", type=click.Choice(["daily", "weekly", "monthly"]), default="weekly",
               show_default=True, help="How often it runs.")  # fmt: skip
 @click.option("--keep", type=click.IntRange(min=1), default=12, show_default=True,
@@ -25,6 +24,7 @@ _KINDS = ("cron", "systemd", "cronjob", "github")
 @click.option("--inventory", help="Folder or file of Kubernetes objects.")
 @click.option("--metrics", metavar="FILE.prom",
               help="Metrics for node_exporter's textfile collector.")  # fmt: skip
+@click.option("--pushgateway", metavar="URL", help="Where a CronJob pushes its metrics to.")
 @click.option("--token-file", help="File that holds the token of the API.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
               help="Handed to the report.")  # fmt: skip
@@ -40,6 +40,7 @@ def schedule(kind: str, source: str, folder: Path | None, **given: Any) -> None:
     \b
     Examples:
       capacity schedule systemd https://prometheus.example:9090 --out /srv/capacity --write units
+      capacity schedule cronjob http://prometheus.monitoring:9090 --name prod > report.yaml
       capacity schedule cron ./export --out reports --metrics /var/lib/node_exporter/capacity.prom
     """
     from capacity.writing import write
@@ -57,6 +58,10 @@ def schedule(kind: str, source: str, folder: Path | None, **given: Any) -> None:
 def _unit(kind: str, source: str, given: dict[str, Any]) -> dict[str, str]:
     from capacity.schedule import Unit, report_words, units
 
+    if not given["out"]:
+        raise click.UsageError("name the folder of all runs: --out FOLDER")
+    if given["pushgateway"]:
+        raise click.UsageError("--pushgateway is for a CronJob; here name --metrics FILE.prom")
     more = [word for change in given["changes"] for word in ("--set", change)]
     more += ["--inventory", given["inventory"]] if given["inventory"] else []
     words = report_words(
@@ -69,12 +74,10 @@ def _unit(kind: str, source: str, given: dict[str, Any]) -> dict[str, str]:
 
 
 def _cronjob(source: str, given: dict[str, Any]) -> dict[str, str]:
-    """Give the manifest that a plan of the cluster brings: its role follows what a plan reads."""
-    from capacity.errors import SettingsError
-    from capacity.manifests import cronjob
-    from capacity.planning import plan
+    from capacity.schedule import Unit, kept_words, kubernetes_job
 
-    text = cronjob.text(plan(PlanSettings(source, inventory=given["inventory"])))
-    if text is None:
-        raise SettingsError(f"{source}: nothing is limited there, so there is nothing to report")
-    return {"weekly-report.yaml": text}
+    more = [word for change in given["changes"] for word in ("--set", change)]
+    words = (*kept_words(given["keep"], given["name"]), *more)
+    unused = {name: given[name] for name in ("out", "inventory", "metrics", "token_file")}
+    unit = Unit(words, given["every"])
+    return kubernetes_job(source, unit, given=unused, pushgateway=given["pushgateway"])

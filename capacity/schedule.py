@@ -1,7 +1,8 @@
 """The weekly report as a unit of what runs things regularly: cron, systemd, GitHub Actions.
 
 Each keeps some runs, holds the report's own lock, and passes its exit code on: 1 is a plan that is
-short and is no failure of the unit. The CronJob of Kubernetes is a manifest.
+short and is no failure of the unit. The CronJob of
+Kubernetes is a manifest that does the same in a pod.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from capacity.errors import SettingsError
+from capacity.manifests import cronjob
 from capacity.telling import without_secrets
 
 # When it runs → as cron writes it, as systemd does
@@ -26,6 +28,13 @@ TIMES: Final = {
 }
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NAME: Final = "cilium-capacity"
+# Option → why a CronJob does not take it
+_POD: Final = {
+    "out": "--out: the pod writes to its claim; leave it out",
+    "inventory": "--inventory: the pod reads the API server; leave it out",
+    "metrics": "--metrics: no collector sees the pod's files; name --pushgateway URL",
+    "token_file": f"--token-file: put the token into Secret {cronjob.SECRET}, key token",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +62,60 @@ def report_words(
     SettingsError
         If the source holds credentials, which would stand in the unit.
     """
-    if without_secrets(source).split("?")[0] != source.split("?")[0]:
-        raise SettingsError(
-            f"{without_secrets(source)}: credentials in a URL would stand in the unit; put them "
-            "into a file that CAPACITY_PROM_PASSWORD_FILE or ..._TOKEN_FILE names"
-        )
-    words = ["report", "all", source, "--out", out, "--keep", str(keep), "--wait", "1h"]
-    words += ["--name", name] if name else []
+    _refuse_credentials(
+        source,
+        "put them into a file that CAPACITY_PROM_PASSWORD_FILE or ..._TOKEN_FILE names",
+    )
+    words = ["report", "all", source, "--out", out, *kept_words(keep, name)]
     words += ["--metrics", metrics] if metrics else []
-    return (*words, *more)
+    return (*words, "--plotly", "site", *more)
+
+
+def kept_words(keep: int, name: str | None) -> list[str]:
+    """Give the words that keep some runs and wait for another one, which every unit has."""
+    return ["--keep", str(keep), "--wait", "1h", *(["--name", name] if name else [])]
+
+
+def kubernetes_job(
+    source: str, unit: Unit, *, given: Mapping[str, Any], pushgateway: str | None = None
+) -> dict[str, str]:
+    """Give the CronJob; folder, inventory, token and metrics are those of its pod.
+
+    Parameters
+    ----------
+    source
+        URL of the Prometheus, as the pod reaches it.
+    unit
+        Words after those of the pod, and when.
+    given
+        Options that a pod has no use for, by name; None where they were not given.
+    pushgateway
+        URL to push the metrics to.
+
+    Raises
+    ------
+    SettingsError
+        If the source is no URL or holds credentials, or an option was given that the pod ignores.
+    """
+    faults = [_POD[name] for name, value in given.items() if value]
+    if not source.startswith(("http://", "https://")):
+        faults.append(f"{source}: a pod does not see it; name the URL of a Prometheus")
+    if faults:
+        raise SettingsError("; ".join(faults))
+    for url in filter(None, (source, pushgateway)):
+        _refuse_credentials(url, f"put the token into Secret {cronjob.SECRET}, key token")
+    for word in (*unit.words, source, pushgateway or ""):
+        if _CONTROL.search(word):
+            raise SettingsError(f"{word!r}: a control character cannot stand in a CronJob")
+    job = cronjob.Job(source, unit.words, TIMES[unit.every][0], pushgateway)
+    return {"weekly-report.yaml": cronjob.manifest(job)}
+
+
+def _refuse_credentials(url: str, instead: str) -> None:
+    if without_secrets(url).split("?")[0] != url.split("?")[0]:
+        raise SettingsError(
+            f"{without_secrets(url)}: credentials in a URL would stand in the unit; {instead}"
+        )
 
 
 def units(unit: Unit, kind: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from capacity.cli import cli
 from capacity.errors import SettingsError
 from capacity.schedule import KINDS, Unit, report_words, units
+from tests.command import run
 
 NASTY = 'a b\'; $(reboot) `x` %n $HOME "q" \\ #'
 WORDS = report_words("https://prom.example", "/srv/out %d", keep=3, name=NASTY, metrics="/m/x.prom")
@@ -83,17 +85,94 @@ def test_credentials_stand_in_no_unit() -> None:
 
 
 def test_the_command_prints_or_writes(tmp_path: Path) -> None:
-    run = CliRunner().invoke
-    printed = run(cli, ["schedule", "cron", "data/lab", "--out", "r", "--set", "nodes=5"])
+    invoke = CliRunner().invoke
+    printed = invoke(cli, ["schedule", "cron", "data/lab", "--out", "r", "--set", "nodes=5"])
     assert printed.output.strip() == (
-        "0 6 * * 1 capacity report all data/lab --out r --keep 12 --wait 1h --set nodes=5"
+        "0 6 * * 1 capacity report all data/lab --out r --keep 12 --wait 1h --plotly site "
+        "--set nodes=5"
     )
-    run(cli, ["schedule", "systemd", "data/lab", "--out", "/r", "--write", str(tmp_path)])
+    invoke(cli, ["schedule", "systemd", "data/lab", "--out", "/r", "--write", str(tmp_path)])
     assert {p.suffix for p in tmp_path.iterdir()} == {".service", ".timer"}
 
 
-def test_the_cronjob_is_the_manifest_of_the_plan() -> None:
-    done = CliRunner().invoke(cli, ["schedule", "cronjob", "data/lab", "--out", "r"])
-    kinds = [doc["kind"] for doc in yaml.safe_load_all(done.stdout)]
-    assert "CronJob" in kinds
-    assert "ClusterRole" in kinds
+PROMETHEUS = "http://prom.example:9090"
+
+
+def cronjob(*more: str) -> dict[str, Any]:
+    arguments = ["schedule", "cronjob", PROMETHEUS, "--name", NASTY, "--set", "nodes=5", *more]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.stderr
+    schemas = pytest.importorskip("kubernetes_validate")
+    documents = list(yaml.safe_load_all(done.stdout))
+    for document in documents:
+        schemas.validate(document, "1.37", strict=True)
+    (job,) = [document for document in documents if document["kind"] == "CronJob"]
+    return job  # type: ignore[no-any-return]
+
+
+def test_the_cronjob_holds_when_and_how_many_runs_stay() -> None:
+    job = cronjob("--every", "monthly", "--keep", "3")
+    assert job["spec"]["schedule"] == "0 6 1 * *"
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    words = [word.replace("$$(", "$(") for word in container["args"]]
+    assert words == ["--keep", "3", "--wait", "1h", "--name", NASTY, "--set", "nodes=5"]
+
+
+@pytest.mark.parametrize(("code", "passed"), [(0, 0), (1, 0), (2, 1)])
+def test_the_cronjobs_script_runs_the_report_and_pushes_its_metrics(
+    tmp_path: Path, code: int, passed: int
+) -> None:
+    """The script as it is, with another root; pip, the report and curl are ones that tell."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is needed")
+    job = cronjob("--pushgateway", "http://push.example:9091")
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    tell = f'#!{bash}\nprintf "%s\\n" "${{0##*/}}" "$@" >> "{tmp_path}/told"\n'
+    programs = {
+        "bin/python": "", "bin/curl": "",
+        "scratch/venv/bin/pip": "",
+        "scratch/venv/bin/capacity": f'echo m 1 > "{tmp_path}/reports/capacity.prom"; exit {code}',
+    }  # fmt: skip
+    for name, more in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(tell + more, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "reports").mkdir()
+    script = container["command"][2]
+    for place in ("/scratch", "/reports", "/var/run/secrets", "/prometheus/"):
+        script = script.replace(place, f"{tmp_path}{place}")
+    env = {item["name"]: item["value"] for item in container["env"]}
+    words = [word.replace("$$(", "$(") for word in container["args"]]
+    done = subprocess.run(
+        [bash, "-c", script, "report", *words], capture_output=True, text=True, check=False,
+        env={**env, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == passed, done.stderr
+    told = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
+    start = told.index("capacity")
+    assert told[start : start + 3] == ["capacity", "report", "all"]
+    assert PROMETHEUS in told[start:]
+    assert NASTY in told[start:]
+    assert "http://push.example:9091/metrics/job/cilium-capacity" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cronjob", PROMETHEUS, "--out", "r"], "the pod writes to its claim"),
+        (["cronjob", PROMETHEUS, "--token-file", "t"], "Secret cilium-capacity-prometheus"),
+        (["cronjob", "data/lab"], "a pod does not see it"),
+        (["cronjob", "http://me:planted-secret@prom.example"], "credentials in a URL"),
+        (["cron", "data/lab"], "--out FOLDER"),
+        (["cron", "data/lab", "--out", "r", "--pushgateway", "http://p"], "is for a CronJob"),
+    ],
+)
+def test_options_that_a_unit_would_ignore_are_refused(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = run("schedule", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "planted-secret" not in done.stderr
