@@ -30,6 +30,8 @@ from capacity.report.summary import escaped
 from capacity.settings import PlanSettings
 from capacity.warm import Start, warmed
 from capacity.writing import file_name, write
+from tests.command import Done
+from tests.command import run as command
 
 CHANGES = ["cilium=1.20", "nodes=5,7", "risk=0.05", "cluster="]
 NASTY = "../<img src=x onerror=alert(1)>|`\"'\n{braces}"
@@ -103,27 +105,41 @@ def test_a_failed_notebook_leaves_a_page_with_the_cause_and_the_others_go_on(
     assert sorted(p.name for p in made.iterdir() if p.name.startswith(".")) == []
 
 
+RUN_IN_A_PROCESS = """
+import sys
+from pathlib import Path
+from capacity.report import kernel
+from capacity.report.runs import Task, run
+from capacity.settings import PlanSettings
+label, folder, *books = sys.argv[1:]
+with kernel.kernels() as start:
+    run(Task(label, Path(folder), "1", tuple((b, PlanSettings()) for b in books)), start)
+"""
+
+
 @pytest.mark.notebook
-def test_an_interrupted_run_goes_on_where_it_was_and_gives_the_same_bytes(
-    notebook: Callable[..., str], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_bytes(
+    notebook: Callable[..., str], start: Start, tmp_path: Path
 ) -> None:
-    count = tmp_path / "count"
+    count, go = tmp_path / "count", tmp_path / "go"
     first = notebook("first", f"open({str(count)!r}, 'a').write('x')", outcome=OUTCOME)
-    second = notebook("second", "print(2)")
-    whole = run(task(tmp_path / "whole", first, second), start)
-
-    def full(path: Path, content: Any) -> None:
-        if path.name == "second.html":
-            raise SettingsError(f"{path}: cannot be written: No space left on device")
-        write(path, content)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("capacity.report.runs.write", full)
-        with pytest.raises(SettingsError, match="No space left"):
-            run(task(tmp_path / "out", first, second), start)
+    second = notebook(
+        "second",
+        f"import time\nfrom pathlib import Path\nwhile not Path({str(go)!r}).exists():\n"
+        "    time.sleep(0.05)\nprint(2)",
+    )
+    arguments = [NASTY, str(tmp_path / "out"), first, second]
+    with subprocess.Popen([sys.executable, "-c", RUN_IN_A_PROCESS, *arguments]) as killed:
+        page, end = tmp_path / "out" / ".part" / ".first.done.json", time.monotonic() + 60
+        while not page.exists() and time.monotonic() < end:
+            assert killed.poll() is None, "ended before its first page was there"
+            time.sleep(0.02)
+        killed.kill()
     assert runs_of(tmp_path / "out") == []
+    go.touch()
     again = run(task(tmp_path / "out", first, second), start)
-    assert count.read_text() == "xx", "the finished notebook ran again"
+    assert count.read_text() == "x", "the finished notebook ran again"
+    whole = run(task(tmp_path / "whole", first, second), start)
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     for file in files:
@@ -277,30 +293,53 @@ def test_metrics_are_what_promtool_accepts(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_read_only_or_full_place_is_one_clear_message(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(SettingsError, match=r"cannot be written: .*what was finished is kept"):
         write(file / "page.html", "x")
-    full = Path("/dev/full")
-    if os.geteuid() != 0 or not full.exists():
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    if os.geteuid() != 0:
         pytest.skip("a small file system can be mounted by root only")
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)]
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("no file system can be mounted here")
-    try:
-        write(small / "page.html", "old")
-        with pytest.raises(SettingsError, match="No space left on device; free space"):
-            write(small / "page.html", "x" * 100_000)
-        assert (small / "page.html").read_text() == "old"
-        assert [p.name for p in small.iterdir()] == ["page.html"]
-        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
-        with pytest.raises(SettingsError, match="Read-only file system"):
-            write(small / "page.html", "new")
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.notebook
+def test_a_full_or_read_only_place_is_one_message_and_the_next_run_heals(
+    notebook: Callable[..., str], small: Path, tmp_path: Path
+) -> None:
+    book = notebook("big", "print('x' * 300_000)")
+
+    def report(run: str) -> Done:
+        options = ("--name", "c", "--run", run, "--out", small / "out")
+        return command("report", book, *options, cwd=tmp_path)
+
+    full = report("1")
+    assert full.returncode == 2
+    assert "No space left on device; free space or name another folder" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert runs_of(small / "out" / "c") == []
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
+    healed = report("1")
+    assert healed.returncode == 0, healed.stderr
+    made = small / "out" / "c" / "1"
+    assert {p.name for p in made.iterdir()} == {"big.html", "index.html", "run.json", "summary.md"}
+    before = {p: p.read_bytes() for p in small.rglob("*.*") if p.is_file()}
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    closed = report("2")
+    assert closed.returncode == 2
+    assert "Read-only file system" in closed.stderr
+    assert {p: p.read_bytes() for p in small.rglob("*.*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("fork", [True, False])
