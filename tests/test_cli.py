@@ -51,17 +51,38 @@ def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:
     assert {"resource", "kind", "nodes", "date", "quantile"} <= set(told["first_limit"])
 
 
-def test_out_holds_everything_and_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_out_is_whole_after_a_kill_holds_everything_and_the_same_plan_gives_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    arguments = ("plan", LAB, "--nodes", "500", "--out")
+    killed_half_way(tmp_path, *arguments, "a")
     for name in ("a", "b"):
-        done = run("plan", LAB, "--nodes", "500", "--out", name, cwd=tmp_path)
+        done = run(*arguments, name, cwd=tmp_path)
         assert done.returncode in (0, 1), done.stderr
     first, second = tmp_path / "a", tmp_path / "b"
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert {"outcome.json", "report.html", "manifests/helm-values.yaml"} <= set(map(str, files))
+    assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
     assert pl.read_parquet(first / "tables/exhaustion.parquet")["rank"][0] == 1
     assert yaml.safe_load((first / "manifests/helm-values.yaml").read_text())
+
+
+def killed_half_way(folder: Path, *arguments: str) -> None:
+    """Kill a plan by SIGKILL once it writes: nothing may stand where its output would be."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "capacity", *arguments],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (begun := list(folder.glob(".a-*"))) and time.monotonic() < deadline:
+        assert process.poll() is None, "ended before it wrote anything"
+        time.sleep(0.02)
+    assert begun
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert not (folder / "a").exists()
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -133,24 +154,6 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 def test_a_failing_plan_leaves_no_output_behind(tmp_path: Path) -> None:
     one_line(run("plan", "nowhere", "--out", "x", cwd=tmp_path))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_killed_run_leaves_no_half_output(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "capacity", "plan", LAB, "--out", "x"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (begun := list(tmp_path.glob(".x-*"))) and time.monotonic() < deadline:
-        assert process.poll() is None, "ended before it wrote anything"
-        time.sleep(0.02)
-    assert begun
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
-    assert not (tmp_path / "x").exists()
-    done = run("plan", LAB, "--out", "x", cwd=tmp_path)
-    assert done.returncode in (0, 1)
-    assert (tmp_path / "x" / "outcome.json").exists()
 
 
 @pytest.mark.parametrize(
