@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import capacity
 from capacity import charts, explore
 from capacity.planning import Plan
 
+LAB = Path(__file__).resolve().parents[1] / "data" / "lab"
 
-def test_moving_the_node_slider_plans_anew(demo: Plan) -> None:
+
+def test_a_slider_moved_in_the_browser_plans_anew() -> None:
     pytest.importorskip("ipywidgets")
-    *moved, told = explore.sliders(demo).children
+    plan = capacity.plan(capacity.PlanSettings(str(LAB)))
+    *moved, told = explore.sliders(plan).children
     before = told.value
-    nodes = next(slider for slider in moved if slider.description == "nodes")
-    assert nodes.value == 1000
-    nodes.value = 3000
-    assert "3,000 nodes" in told.value
+    sliders = {slider.description: slider for slider in moved}
+    assert {name: s.value for name, s in sliders.items()} == explore.starts(plan)
+    # What JupyterLab sends when a handle is let go: the state of the model, by its comm
+    state = {"method": "update", "state": {"value": 2 * explore.starts(plan)["endpoints"]},
+             "buffer_paths": []}  # fmt: skip
+    sliders["endpoints"]._handle_msg({"content": {"data": state}, "buffers": []})
+    assert sliders["endpoints"].value == state["state"]["value"]  # type: ignore[index]
+    assert "planning" not in told.value
     assert told.value != before
 
 
