@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import capacity
-from capacity.load import xor
+from benchmarks.block_writer import Block
+from capacity.load import threads
 
 # Seven days of 2,000 series, scraped once a minute
 SERIES, POINTS = 2_000, 7 * 1_440
@@ -51,7 +53,7 @@ def test_ours(benchmark, blocks: Path) -> None:
 
 
 def test_ours_in_one_thread(benchmark, blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xor, "_THREADS", 1)
+    monkeypatch.setattr(threads, "THREADS", 1)
     metrics = benchmark.pedantic(capacity.read, (blocks,), rounds=5, warmup_rounds=1)
     assert len(metrics.samples) == SERIES * POINTS
 
@@ -70,3 +72,42 @@ def test_one_percent_of_the_series(benchmark, blocks: Path) -> None:
         return len(capacity.read(blocks, metrics="cilium_b").samples)
 
     assert benchmark.pedantic(read, rounds=15, warmup_rounds=2) == SERIES // 100 * POINTS
+
+
+@pytest.mark.parametrize("many", [1_000, 10_000, 100_000, 1_000_000])
+def test_so_many_series(benchmark, tmp_path: Path, many: int) -> None:
+    """Ten times the series cost ten times as much; of two hours a sample a minute."""
+    path = with_series(tmp_path, many)
+    costs = []
+
+    def read() -> None:
+        begin = time.process_time()
+        assert len(capacity.read(path).samples) == many * MINUTES
+        costs.append(time.process_time() - begin)
+
+    benchmark.pedantic(read, rounds=max(3, min(15, 1_000_000 // many)), warmup_rounds=1)
+    benchmark.extra_info["processor_ms"] = round(1000 * float(np.median(costs[1:])), 2)
+
+
+MINUTES = 120
+
+
+def with_series(folder: Path, many: int) -> Path:
+    block = Block(folder / "01J00000000000000000000000")
+    rng = np.random.default_rng(2)
+    for begin in range(0, many, 10_000):
+        own = range(begin, min(many, begin + 10_000))
+        labels = [
+            {
+                "__name__": f"cilium_{k % 97}", "job": "cilium",
+                "instance": f"10.{k >> 16}.{k >> 8 & 255}.{k & 255}",
+                "pod": f"cilium-{k // 97:05d}", "node": f"node-{k // 97:05d}",
+                "namespace": "kube-system", "reason": f"reason {k % 13}", "direction": "ingress",
+            }
+            for k in own
+        ]  # fmt: skip
+        times = 1_790_000_000_000 + 60_000 * np.arange(MINUTES) + np.zeros((len(own), 1), np.int64)
+        steps = rng.integers(0, 30, times.shape) * (np.arange(len(own)) % 3)[:, None]
+        block.add(labels, times, np.cumsum(steps, axis=1).astype(np.float64))
+    block.close(1_790_000_000_000, 1_790_000_000_000 + 60_000 * MINUTES)
+    return block.folder

@@ -37,13 +37,13 @@ def openmetrics(series: Iterable[Written]) -> str:
 
 
 @contextmanager
-def serving(series: Iterable[Written], folder: Path, *more: str) -> Iterator[str]:
+def serving(series: Iterable[Written], folder: Path, *more: str, config: str = "") -> Iterator[str]:
     """A server on localhost that holds these samples and scrapes nothing; gives its URL.
 
-    `more` are further arguments of its command line.
+    `more` are further arguments of its command line, `config` its file.
     """
     data = write_blocks(series, folder)
-    with serving_blocks(data, folder, *more) as url:
+    with serving_blocks(data, folder, *more, config=config) as url:
         yield url
 
 
@@ -58,10 +58,10 @@ def write_blocks(series: Iterable[Written], folder: Path, *more: str) -> Path:
 
 
 @contextmanager
-def serving_blocks(data: Path, folder: Path, *more: str) -> Iterator[str]:
+def serving_blocks(data: Path, folder: Path, *more: str, config: str = "") -> Iterator[str]:
     """A server on localhost over blocks that are there; its log lies in `folder`."""
     prometheus, _ = needed()
-    (folder / "empty.yml").write_text("")
+    (folder / "server.yml").write_text(config)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -69,7 +69,7 @@ def serving_blocks(data: Path, folder: Path, *more: str) -> Iterator[str]:
         server = subprocess.Popen(
             [
                 prometheus,
-                f"--config.file={folder / 'empty.yml'}",
+                f"--config.file={folder / 'server.yml'}",
                 f"--storage.tsdb.path={data}",
                 "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address={address}",

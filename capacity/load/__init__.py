@@ -15,6 +15,7 @@ import polars as pl
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics, concat, is_in_order, source_row
+from capacity.facts import derivations
 from capacity.inventory import Inventory
 from capacity.load import (
     archives,
@@ -132,8 +133,8 @@ def read(
         source names, else ``default``, Cilium's own default.
     only_cluster
         The only cluster that is needed: of an API and of blocks that hold several, its series alone
-        are read. Of other files, of several sources, and where the label ``cluster`` does not tell
-        clusters apart, all are given.
+        are read. Of other files, of a server beside other sources, and where the label ``cluster``
+        of any source does not tell clusters apart, all are given.
 
     Returns
     -------
@@ -158,9 +159,17 @@ def read(
         raise SettingsError("source: an empty list; name a file, folder, URL or frame")
     if width is not None:
         selection = replace(selection, step=round(width * 1000) or None)
-    # Names of clusters in one source tell of what cluster series of another are
-    selection = replace(selection, only=only_cluster if len(sources) == 1 else None)
-    parts = [part for one in sources for part in _read_one(one, selection, width)]
+    # Servers are not asked twice
+    is_asked = len(sources) == 1 or not any(is_url(one) and _is_server(one) for one in sources)
+    selection = replace(selection, only=only_cluster if is_asked else None)
+    parts: list[Metrics] = []
+    for one in sources:
+        parts += _read_one(one, selection, width)
+        if selection.only is not None and len(parts) > 1 and not _tell_clusters(parts):
+            # Names of clusters that are left out tell of what cluster these series are
+            everything = replace(selection, only=None)
+            parts = [part for other in sources for part in _read_one(other, everything, width)]
+            break
     return concat(parts if cluster else _with_cluster(parts))
 
 
@@ -185,8 +194,19 @@ def read_any(source: str) -> tuple[Metrics, Inventory]:
         return Metrics(SERIES.empty(), SAMPLES.empty(), told), inventory
 
 
+def _is_server(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _tell_clusters(parts: Sequence[Metrics]) -> bool:
+    """Tell whether every series has a label cluster, and no other label that may name one."""
+    others = [f'"{name}":' for name in derivations.labels("cluster") if name != "cluster"]
+    is_unsure = (pl.col("cluster") == "") | pl.col("labels").str.contains_any(others)
+    return not any(part.series.select(is_unsure.any()).item() for part in parts)
+
+
 def _read_one(source: Any, selection: Selection, step: float | None) -> list[Metrics]:
-    if is_url(source) and source.startswith(("http://", "https://")):
+    if is_url(source) and _is_server(source):
         # Files are read without an HTTP client
         from capacity.load import prom_api
 
@@ -221,8 +241,6 @@ def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) 
             groups.setdefault(format, []).append(path)
         elif is_named or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))
-    if len(groups) > 1:
-        selection = replace(selection, only=None)
     parts = [
         part for name, group in groups.items() for part in READERS[name].read(group, selection)
     ]

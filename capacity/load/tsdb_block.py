@@ -49,7 +49,6 @@ class _Block:
 class _Log:
     """Samples of a log, by the numbers of its label sets."""
 
-    folder: Path
     samples: pl.DataFrame
     labels: tuple[Mapping[str, str], ...]
 
@@ -145,12 +144,20 @@ def _logs(
 ) -> list[tuple[int, _Log]]:
     """Read write-ahead logs; each is a source of its own, numbered behind the others."""
     found = []
-    for folder in sorted(path for path in _folders(paths) if path.name == LOG):
-        source = Source(str(folder), FORMAT)
-        told: dict[tuple[tuple[str, str], ...], int] = {}
-        samples = tsdb_wal.read(folder, wanted_names(selection), source, told)
-        found.append((len(sources), _Log(folder, samples, tuple(dict(one) for one in told))))
-        sources.append(source)
+    folders = _folders(paths)
+    for log in sorted(path for path in folders if path.name == LOG):
+        # Of samples that came out of order, the series stand in the log of the others
+        told: dict[tsdb_wal.Labels, int] = {}
+        known: dict[int, int] = {}
+        frames = []
+        for folder in (log, log.with_name(LATE)):
+            if folder in folders:
+                source = Source(str(folder), FORMAT)
+                frames.append(tsdb_wal.read(folder, wanted_names(selection), source, told, known))
+                sources.append(source)
+        labels = tuple(dict(one) for one in told)
+        begin = len(sources) - len(frames)
+        found += [(begin + at, _Log(frame, labels)) for at, frame in enumerate(frames)]
     return found
 
 
@@ -221,18 +228,10 @@ def _folders(paths: Sequence[Path]) -> set[Path]:
 
 
 def _not_read(paths: Sequence[Path], blocks: Sequence[Path]) -> list[Source]:
-    """Name what is there and not read: samples that came late, and parts without an index."""
+    """Name what is there and not read: parts without their log or index."""
     sources = []
-    for folder in sorted({path.parent for path in paths if path.parent.name == LATE}):
-        source = Source(str(folder), FORMAT)
-        source.refuse(
-            "samples that came out of order, not in a block yet, are not read; POST "
-            "/api/v1/admin/tsdb/snapshot makes blocks of them (--web.enable-admin-api)",
-            0,
-        )
-        sources.append(source)
     folders = _folders(paths)
-    for folder in sorted(path for path in folders if path.name == HEAD):
+    for folder in sorted(path for path in folders if path.name in (HEAD, LATE)):
         if folder.with_name(LOG) not in folders:
             source = Source(str(folder), FORMAT)
             source.refuse(f"the newest hours without their log; copy the folder {LOG} too", 0)

@@ -111,7 +111,8 @@ def find(wanted: Wanted, source: Source) -> Segment | None:
     _refuse(source, wanted, kinds < 0, "the checksum is wrong or it is cut off")
     for encoding in np.unique(kinds[(kinds >= 0) & (kinds != _XOR)]).tolist():
         what = _ENCODINGS.get(encoding, f"unknown encoding {encoding}")
-        _refuse(source, wanted, kinds == encoding, f"{what}, which is not read")
+        many = _said(data, begins[kinds == encoding])
+        _refuse(source, wanted, kinds == encoding, f"{what}, {many} samples, which is not read")
     is_good = kinds == _XOR
     if not is_good.all():
         begins, ends = begins[is_good], ends[is_good]
@@ -120,6 +121,13 @@ def find(wanted: Wanted, source: Source) -> Segment | None:
             wanted.first[is_good], wanted.references[is_good], wanted.deleted,
         )  # fmt: skip
     return Segment(wanted, data, begins, ends)
+
+
+def _said(data: Bytes, begins: Integers) -> int:
+    """Give how many samples chunks say they hold, of any encoding: their first two bytes."""
+    most = len(data) - 1
+    high, low = data[np.minimum(begins, most)], data[np.minimum(begins + 1, most)]
+    return int(high.astype(np.int64).sum() * 256 + low.astype(np.int64).sum())
 
 
 def _refuse(source: Source, wanted: Wanted, which: Bits, why: str) -> None:

@@ -44,6 +44,8 @@ _BASE: Final = 16
 _LEAST: Final = 10
 # A scrape is a record; none is larger than that, unpacked. [byte]
 _LARGEST: Final = 256 << 20
+# Most records fit into that, unpacked. [byte]
+_LEAST_ROOM: Final = 1 << 16
 _SEGMENT: Final = re.compile(r"\d{8}", re.ASCII)
 _CHECKPOINT: Final = re.compile(r"checkpoint\.(\d{8})", re.ASCII)
 
@@ -52,34 +54,41 @@ _CHECKPOINT: Final = re.compile(r"checkpoint\.(\d{8})", re.ASCII)
 class _Log:
     """What the log tells so far: number of the labels of each reference, samples, deletions."""
 
-    numbers: dict[int, int] = field(default_factory=dict)
+    numbers: dict[int, int]
     samples: list[tuple[Integers, Integers, Floats]] = field(default_factory=list)
     deleted: list[tuple[int, int, int]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
 
 
 def read(
-    folder: Path, wants: Wants | None, source: Source, told: dict[Labels, int]
+    folder: Path,
+    wants: Wants | None,
+    source: Source,
+    told: dict[Labels, int],
+    known: dict[int, int],
 ) -> pl.DataFrame:
     """Read the log in a folder.
 
     Parameters
     ----------
     folder
-        That of checkpoints and segments, usually ``wal``.
+        That of checkpoints and segments: ``wal``, or ``wbl``, the log of samples that came out of
+        order, which names no series itself.
     wants
         Which metrics are wanted; all where left out.
     source
         Told what is not read: a segment ends where a checksum is wrong, as for Prometheus itself.
     told
         Number of each label set; new ones are added.
+    known
+        Number of the label set of each reference; new ones are added.
 
     Returns
     -------
     DataFrame
         Number of the labels, time [ms] and value, in order of the log.
     """
-    log = _Log()
+    log = _Log(known)
     for path in _segments(folder):
         _read_segment(path, log, source, told)
     for what, many in log.others.items():
@@ -191,16 +200,32 @@ def _fragments(data: bytes) -> _Fragments:
 
 
 def _unpacked(record: bytes, head: int, at: int) -> bytes:
-    if head & _ZSTD:
-        raise IndexFaultError("is packed by zstd, which is not read; make a snapshot instead")
-    if not head & _SNAPPY or not record:
+    if not record or not head & (_SNAPPY | _ZSTD):
         return record
+    if head & _ZSTD:
+        return _of_zstd(record, at)
     try:
         if cramjam.snappy.decompress_raw_len(record) > _LARGEST:
             raise IndexFaultError(f"the record at {at} is larger than {_LARGEST} bytes")
         return bytes(cramjam.snappy.decompress_raw(record))
     except cramjam.DecompressionError:
         raise IndexFaultError(f"the record at {at} cannot be unpacked") from None
+
+
+def _of_zstd(record: bytes, at: int) -> bytes:
+    """Unpack into room that grows: what a frame says of its size may be a lie, or missing."""
+    size = _LEAST_ROOM
+    while size < 8 * len(record):
+        size *= 4
+    while size <= _LARGEST:
+        room = bytearray(size)
+        try:
+            return bytes(room[: cramjam.zstd.decompress_into(record, room)])
+        except cramjam.DecompressionError:
+            size *= 4
+    raise IndexFaultError(
+        f"the record at {at} cannot be unpacked, or is larger than {_LARGEST} bytes"
+    )
 
 
 def _learn(record: bytes, log: _Log, told: dict[Labels, int]) -> None:

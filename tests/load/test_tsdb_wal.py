@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import cramjam
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import capacity
 from capacity.errors import ExportError
+from capacity.load import tsdb_wal
+from capacity.load.checksums import crc32c
 from tests.load.test_tsdb_block import dumped, rows
 from tests.prometheus_server import serving
 
@@ -59,12 +65,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = [("cilium_a", [START - 8 * 3_600_000], [1.0])]
     with serving(old, folder, "--web.enable-remote-write-receiver") as url:
         for at in range(SCRAPES):
-            body = bytes(cramjam.snappy.compress_raw(scraped(at)))
-            request = urllib.request.Request(f"{url}/api/v1/write", body, method="POST")
-            request.add_header("Content-Encoding", "snappy")
-            with urllib.request.urlopen(request) as answer:
-                assert answer.status == 204
+            write(url, scraped(at))
     return folder / "data"
+
+
+def write(url: str, told: bytes) -> None:
+    body = bytes(cramjam.snappy.compress_raw(told))
+    request = urllib.request.Request(f"{url}/api/v1/write", body, method="POST")
+    request.add_header("Content-Encoding", "snappy")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 204
 
 
 @pytest.fixture
@@ -83,6 +93,68 @@ def test_metrics_and_times_are_selected(data: Path) -> None:
     found = capacity.read(data, metrics="up", start=(START + 15_000 * (SCRAPES - 4)) / 1000)
     assert found.series["node"].to_list() == ["late"]
     assert len(found.samples) == 4
+
+
+def test_samples_that_came_out_of_order_are_those_that_the_server_gives(tmp_path: Path) -> None:
+    """More than the 32 of a series that Prometheus keeps together before it maps them to disk."""
+    config = "storage: {tsdb: {out_of_order_time_window: 2h}}"
+    old = [("cilium_a", [START - 8 * 3_600_000], [1.0])]
+    times = [START + 15_000 * at for at in (*range(0, 300, 3), *range(298, 0, -3))]
+    with serving(old, tmp_path, "--web.enable-remote-write-receiver", config=config) as url:
+        labels = [{"__name__": "cilium_b", "node": f"n{k}"} for k in range(2)]
+        told = [series(one, time, time / 7 % 1000) for time in times for one in labels]
+        for begin in range(0, len(told), 40):
+            write(url, b"".join(told[begin : begin + 40]))
+        until = max(times) / 1000
+        question = urllib.parse.urlencode({"query": "cilium_b[2h]", "time": until})
+        with urllib.request.urlopen(f"{url}/api/v1/query?{question}") as answer:
+            found = json.load(answer)["data"]["result"]
+        served = {
+            one["metric"]["node"]: [(round(t * 1000), float(v)) for t, v in one["values"]]
+            for one in found
+        }
+        assert (tmp_path / "data" / "wbl").exists()
+        got = capacity.read(tmp_path / "data", metrics="cilium_b")
+    rows_of = got.samples.with_columns(pl.col("time").dt.epoch("ms")).join(got.series, on="series")
+    for node, expected in served.items():
+        assert len(expected) == len(times)
+        assert rows_of.filter(node=node).select("time", "value").rows() == expected
+    assert got.sources["refused"].sum() == 0
+
+
+def repacked(path: Path) -> None:
+    """Write the records of a segment anew, packed by zstd, as --storage.tsdb.wal-compression-type.
+
+    Prometheus 2.42 cannot; tsdb/wlog/wlog.go since 2.45: bit 4 of a fragment's head.
+    """
+    out = bytearray()
+    for record in tsdb_wal._records(path.read_bytes()):
+        packed = bytes(cramjam.zstd.compress(record))
+        left = -len(out) % 32_768
+        if left < len(packed) + 7:
+            out += bytes(left)
+        assert len(packed) + 7 <= 32_768
+        crc = crc32c(np.frombuffer(packed, np.uint8), np.array([0]), np.array([len(packed)]))[0]
+        out += struct.pack(">BHI", 1 | 16, len(packed), int(crc)) + packed
+    path.write_bytes(out)
+
+
+def test_records_that_zstd_packed_are_read(data: Path) -> None:
+    whole = rows(capacity.read(data))
+    for path in (data / "wal").glob("0*"):
+        repacked(path)
+    assert rows(capacity.read(data)).equals(whole)
+
+
+def test_a_record_that_grows_without_bounds_is_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tsdb_wal, "_LARGEST", 1 << 20)
+    path = segment(data)
+    bomb = bytes(cramjam.zstd.compress(bytes(2 << 20)))
+    crc = crc32c(np.frombuffer(bomb, np.uint8), np.array([0]), np.array([len(bomb)]))[0]
+    path.write_bytes(struct.pack(">BHI", 1 | 16, len(bomb), int(crc)) + bomb)
+    assert capacity.read(data).sources["reason"].str.contains("or is larger than").any()
 
 
 def test_a_log_that_is_still_written_is_read_as_far_as_it_is_whole(data: Path) -> None:
