@@ -19,7 +19,7 @@ from capacity.forecast import fit_quantity, worst_by_time
 from capacity.growth import grow
 from capacity.inventory import Inventory
 from capacity.limits import limits
-from capacity.observe import drivers, steps
+from capacity.observe import drivers, look
 from capacity.settings import PlanSettings
 
 GROUPS = {"ipcache": 512_000.0, "lb4_services_v2": 65_536.0, "lxc": 65_535.0}
@@ -63,7 +63,7 @@ def main() -> None:
     metrics = export(asked.nodes, asked.hours)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     begin, settings = time.perf_counter(), PlanSettings("x")
-    told = steps(metrics)
+    told = look(metrics).steps
     driven = drivers(told)
     seen = time.perf_counter()
     growth = grow(driven, settings)
