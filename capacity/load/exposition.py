@@ -22,9 +22,8 @@ import polars as pl
 from capacity.export import Metrics
 from capacity.load.files import PACKED
 from capacity.load.gather import FIRST_MILLISECOND, TOLD_FAULTS, Selection, Source, assemble
-from capacity.load.labels import LABEL_COLUMNS
 from capacity.load.line_blocks import THREADS, Block, ahead, blocks
-from capacity.load.lines import TEXT, Dialect, ExactLines, Lines, Samples, is_sample
+from capacity.load.lines import TEXT, Dialect, ExactLines, Labels, Lines, Samples, is_sample
 from capacity.load.steps import Told, superseded
 
 FORMAT: Final = TEXT.format
@@ -43,7 +42,6 @@ _STAMP: Final = re.compile(
     r"(Z|[+-]\d\d:?\d\d)?(?!\d)"
 )
 _EPOCH: Final = re.compile(r"(?<!\d)(1\d{9}(?:\d{3})?)(?!\d)")
-_NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
 # What a line may be that is no sample: Prometheus prints native histograms so
 _HISTOGRAM: Final = re.compile(r"\} ?\{count:")
 # Marks of a series' text
@@ -54,7 +52,7 @@ _SAMPLE: Final = {
 
 _Marks = npt.NDArray[np.uint8]
 # Labels of new texts, and their marks
-_New = tuple[pl.DataFrame, _Marks]
+_New = tuple[Labels, _Marks]
 
 
 @dataclass(slots=True)
@@ -68,21 +66,19 @@ class _Scrape:
 
 @dataclass(slots=True)
 class _Known:
-    """Labels of the distinct series' texts so far, and by number what each is (marks above)."""
+    """By number of the distinct series' texts so far what each is (marks above)."""
 
-    labels: list[pl.DataFrame] = field(default_factory=lambda: [_NO_LABELS])
     marks: _Marks = field(default_factory=lambda: np.empty(0, np.uint8))
     count: int = 0
     has_events: bool = False
 
-    def add(self, labels: pl.DataFrame, marks: _Marks) -> None:
-        """Learn the labels of the next texts."""
+    def add(self, marks: _Marks) -> None:
+        """Learn what the next texts are."""
         if self.count + len(marks) > len(self.marks):
             self.marks = np.resize(self.marks, 2 * (self.count + len(marks)))
         self.marks[self.count : self.count + len(marks)] = marks
         self.count += len(marks)
         self.has_events |= bool((marks & _EVENT).any())
-        self.labels.append(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +135,20 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
     known = _Known()
     parts: list[_Part] = []
     held, limit = 0, THIN_AT
+    lines = _lines(paths, dialect)
     with ThreadPoolExecutor(THREADS) as pool:
-        for block, data, samples, labels in _told(paths, sources, dialect, selection, pool):
-            if labels is not None:
-                known.add(*labels)
+        for block, data, samples, new in _told(blocks(paths, sources), lines, selection, pool):
+            if new is not None:
+                lines.add(new[0])
+                known.add(new[1])
             marks = known.marks[samples.texts]
             refused = [samples.refused, samples.places[marks & _GOOD == 0]]
             _refuse(np.sort(np.concatenate(refused)), block, data, sources, scrapes)
             owners = block.owners(samples.places)
             if needs_events and known.has_events:
                 _note_events(samples, owners, marks, scrapes)
-            for piece, lines in zip(block.pieces, block.lines, strict=True):
-                scrapes[piece.source].lines += lines
+            for piece, many in zip(block.pieces, block.lines, strict=True):
+                scrapes[piece.source].lines += many
                 scrapes[piece.source].end = piece.data[-16:]
             part = _Part(owners, samples.texts, samples.values, samples.stamps)
             parts.append(_kept(part, marks & _WANTED != 0))
@@ -159,7 +157,7 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
                 parts[:] = [_thinned(parts, known.marks, sources, selection, dialect)]
                 held = len(parts[0].values)
                 limit = max(THIN_AT, 2 * held)
-    return _assembled(parts, known, paths, sources, scrapes, selection, dialect)
+    return _assembled(parts, lines, paths, sources, scrapes, selection, dialect)
 
 
 def _thinned(
@@ -199,32 +197,27 @@ def _size(path: Path) -> int:
 
 
 def _told(
-    paths: Sequence[Path],
-    sources: Sequence[Source],
-    dialect: Dialect,
-    selection: Selection,
-    pool: ThreadPoolExecutor,
+    given: Iterator[Block], lines: Lines, selection: Selection, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Block, bytes, Samples, _New | None]]:
     """Give the samples of each block, and the labels of texts that were not known before it.
 
     Blocks are read, and labels parsed, while others are used; texts are numbered in order.
     """
-    lines = _lines(paths, dialect)
 
     def parsed(block: Block) -> tuple[Block, bytes, Any]:
         data = block.counted()
         return block, data, lines.parse(data, sum(block.lines))
 
-    def learned() -> Iterator[tuple[Block, bytes, Samples, Callable[[], pl.DataFrame] | None]]:
-        for block, data, told in ahead(blocks(paths, sources), parsed, pool):
+    def learned() -> Iterator[tuple[Block, bytes, Samples, Callable[[], Labels] | None]]:
+        for block, data, told in ahead(given, parsed, pool):
             first = lines.count
             samples = lines.learn(data, told)
             yield block, data, samples, lines.labels(first) if lines.count > first else None
 
     def labeled(
-        given: tuple[Block, bytes, Samples, Callable[[], pl.DataFrame] | None],
+        one: tuple[Block, bytes, Samples, Callable[[], Labels] | None],
     ) -> tuple[Block, bytes, Samples, _New | None]:
-        block, data, samples, job = given
+        block, data, samples, job = one
         if job is None:
             return block, data, samples, None
         labels = job()
@@ -233,16 +226,17 @@ def _told(
     return ahead(learned(), labeled, pool)
 
 
-def _marked(labels: pl.DataFrame, selection: Selection) -> _Marks:
+def _marked(labels: Labels, selection: Selection) -> _Marks:
     """Tell what each series is."""
+    names, which = labels.metrics()
     metric = pl.col("metric")
     began = metric.str.ends_with("_created").fill_null(value=False)
     flags = metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME), began
     marks = zip(flags, (_GOOD, _WANTED, _EVENT, _BEGAN), strict=True)
-    told = labels.select(
+    told = pl.DataFrame({"metric": names}).select(
         pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
     )
-    return told.to_series().to_numpy()
+    return told.to_series().to_numpy()[which]
 
 
 def scrape_time(path: Path, event: float | None) -> tuple[int, str | None]:
@@ -337,14 +331,14 @@ def _note_events(
 
 def _assembled(
     parts: list[_Part],
-    known: _Known,
+    lines: Lines,
     paths: Sequence[Path],
     sources: Sequence[Source],
     scrapes: Sequence[_Scrape],
     selection: Selection,
     dialect: Dialect,
 ) -> Metrics:
-    series = pl.concat(known.labels)
+    series, same = lines.taken(selection.cluster)
     moments = _moments(parts, paths, sources, scrapes)
     # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
     seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
@@ -359,7 +353,7 @@ def _assembled(
         if count:
             source.notes.append(f"{count} series X_created left out")
     # No name for the samples here: assemble frees them before it copies the last time
-    return assemble(series, _timed(parts, seconds_below, moments), sources, selection)
+    return assemble(series, _timed(parts, seconds_below, moments), sources, selection, same)
 
 
 def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:

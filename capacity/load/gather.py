@@ -159,7 +159,11 @@ def select(
 
 
 def assemble(
-    series: pl.DataFrame, samples: pl.DataFrame, sources: Sequence[Source], selection: Selection
+    series: pl.DataFrame,
+    samples: pl.DataFrame,
+    sources: Sequence[Source],
+    selection: Selection,
+    same: npt.NDArray[np.uint32] | None = None,
 ) -> Metrics:
     """Make Metrics: sorted by series and time, each label set and each sample once.
 
@@ -173,19 +177,22 @@ def assemble(
         (f64), in the order they were told: where two disagree the later one wins. Wanted ones.
     sources
         What was read.
+    same
+        By row of `series` the first one with the same labels, where that is known.
     """
     series = series.with_columns(
         pl.col("cluster").fill_null(selection.cluster), pl.col("labels").fill_null("{}")
     )
     if samples["time"].null_count():
         samples = samples.filter(pl.col("time").is_not_null())
+    same = _same(series) if same is None else same
     if len(samples) < LARGE:
-        series, samples, counts = _ordered(series, samples, len(sources), selection)
+        series, samples, counts = _ordered(series, same, samples, len(sources), selection)
     else:
         told = [samples]
         # The only name left: what is read is freed before it is copied once more
         del samples
-        series, samples, counts = _ordered_large(series, told, len(sources), selection)
+        series, samples, counts = _ordered_large(series, same, told, len(sources), selection)
     rows = [_row(source, *told) for source, *told in zip(sources, *counts, strict=True)]
     return _checked(series, samples, rows)
 
@@ -221,13 +228,17 @@ def assemble_ordered(
 
 
 def _ordered(
-    series: pl.DataFrame, samples: pl.DataFrame, sources: int, selection: Selection
+    series: pl.DataFrame,
+    same: npt.NDArray[np.uint32],
+    samples: pl.DataFrame,
+    sources: int,
+    selection: Selection,
 ) -> _Ordered:
     samples = samples.filter(selection.holds(pl.col("time")))
     seen = samples["source"]
     samples = samples.filter(pl.col("value").is_not_nan())
     numbers = samples["source"]
-    series, samples = _unique_series(series, samples)
+    series, samples = _unique_series(series, same, samples)
     samples, repeated = _unique_samples(samples)
     columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in _REPEATED)]
     counts = [_per_source(column, sources) for column in columns]
@@ -235,12 +246,15 @@ def _ordered(
 
 
 def _ordered_large(
-    series: pl.DataFrame, told: list[pl.DataFrame], sources: int, selection: Selection
+    series: pl.DataFrame,
+    same: npt.NDArray[np.uint32],
+    told: list[pl.DataFrame],
+    sources: int,
+    selection: Selection,
 ) -> _Ordered:
     """Do the same, compiled; `told` holds the samples and is emptied."""
     from capacity.load import order
 
-    same = same_labels(series)
     start = order.FIRST if selection.start is None else selection.start
     end = order.LAST if selection.end is None else selection.end
     chunks = _chunks(told[0])
@@ -295,10 +309,10 @@ def _per_source(column: pl.Series, sources: int) -> list[int]:
 
 
 def _unique_series(
-    series: pl.DataFrame, samples: pl.DataFrame
+    series: pl.DataFrame, same: npt.NDArray[np.uint32], samples: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give series that have samples, each label set once, with dense keys; samples follow."""
-    keys = same_labels(series)[samples["series"].to_numpy()]
+    keys = same[samples["series"].to_numpy()]
     is_kept = np.zeros(len(series), bool)
     is_kept[keys] = True
     if is_kept.all():

@@ -1,29 +1,26 @@
-"""Series as text to label columns, compiled, many at once; what is not plain goes to labels.py.
+"""Series as text to the places of their labels, compiled; what is not plain goes to labels.py.
 
 Both say the same (tests/load/test_labels.py). Compiled code checks no index: each is compared with
-the end. The columns are written as rows of text, which polars' CSV reader makes a frame of.
+the end. Labels without a column of their own are written as JSON.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from numba import njit
 
 from capacity.export import OWN_COLUMNS
-from capacity.load.labels import LABEL_COLUMNS, Parse, label_frame
-from capacity.load.words import byte, copied, found, holds_control, is_same
+from capacity.load.words import byte, copied, found, holds_control, is_plain, is_same
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-_SPACE, _NEWLINE, _OPEN, _CLOSE, _QUOTE, _ESCAPE, _COMMA, _EQUALS = b' \n{}"\\,='
+_SPACE, _OPEN, _CLOSE, _QUOTE, _ESCAPE, _COMMA, _EQUALS = b' {}"\\,='
 _ZERO, _COLON, _UNDERSCORE, _LETTER_N = b"0:_n"
-# Stands between columns: texts with such bytes are not plain
-_SEPARATOR: Final = 0x1F
 _MOST_LABELS: Final = 64
 # Rows of `pairs`: place of a label's name and of its value
 _NAME, _NAME_END, _VALUE, _VALUE_END = range(4)
@@ -33,108 +30,129 @@ _NONE, _NOT_PLAIN = -1, -2
 _KNOWN: Final = np.frombuffer("".join(("__name__", *OWN_COLUMNS)).encode(), np.uint8)
 _KNOWN_ENDS: Final = np.cumsum([0, *map(len, ("__name__", *OWN_COLUMNS))])
 _METRIC: Final = 0
-# A label takes at most twice its length as JSON, 'a="x",' as '"a": "x", '; the rest is separators
+# Columns of series: the metric, own labels, and the others as JSON
+_JSON: Final = len(_KNOWN_ENDS) - 1
+WIDTH: Final = _JSON + 1
+# A label takes at most twice its length as JSON, 'a="x",' as '"a": "x", '; the rest is for braces
 _ROOM: Final = 64
 
 
-def columns(data: bytes, ends: Integers, exact: Parse, *, knows_more: bool = False) -> pl.DataFrame:
-    """Give the label columns of series as text; all null for a text that is no series.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Column k of series i is bytes [begins[k, i], ends[k, i]): of the texts, the last of `json`.
 
-    Parameters
-    ----------
-    data, ends
-        Text i is bytes [ends[i], ends[i + 1]).
-    exact
-        Labels of one text that is not plain, None where it is no series.
-    knows_more
-        `exact` knows more escapes than those of quote, backslash and line end; else others are
-        kept as they are written.
+    Nothing in each is no series; those with numbers `odd` are not plain, and left open.
     """
-    text = np.frombuffer(data, np.uint8)
-    out = np.empty(2 * len(data) + _ROOM * len(ends), np.uint8)
+
+    begins: Integers
+    ends: Integers
+    json: Bytes
+    odd: Integers
+
+
+def places(text: Bytes, ends: Integers, *, knows_more: bool = False) -> Places:
+    """Find the columns of series, text i of which is bytes [ends[i], ends[i + 1]).
+
+    `knows_more` tells that there are escapes beside those of quote, backslash and line end; else
+    others are kept as they are written.
+    """
+    out = np.empty(2 * len(text) + _ROOM * len(ends), np.uint8)
     odd = np.empty(len(ends), np.int64)
-    used, odds = _columns(text, ends, knows_more, out, odd)
-    rows = out[:used].tobytes()
-    if not rows.isascii():
-        rows = _as_unicode(rows)
-    frame = pl.read_csv(
-        rows,
-        has_header=False,
-        separator=chr(_SEPARATOR),
-        quote_char=None,
-        schema=dict.fromkeys(LABEL_COLUMNS, pl.String),
+    begins, stops = np.zeros((2, WIDTH, len(ends) - 1), np.int64)
+    pairs, order = np.empty((4, _MOST_LABELS), np.int64), np.empty((2, _MOST_LABELS), np.int64)
+    rest, own = np.empty(_MOST_LABELS, np.int64), np.empty((_JSON, 2), np.int64)
+    name = np.zeros(2, np.int64)
+    used, odds = _places(
+        text, ends, knows_more, begins, stops, out, odd, pairs, order, rest, own, name
     )
-    return _mended(frame, odd[:odds], data, ends, exact) if odds else frame
-
-
-def _as_unicode(rows: bytes) -> bytes:
-    """Put marks in place of what is no UTF-8."""
-    try:
-        rows.decode()
-    except UnicodeDecodeError:
-        return rows.decode("utf-8", "replace").encode()
-    return rows
-
-
-def _mended(
-    frame: pl.DataFrame, odd: Integers, data: bytes, ends: Integers, exact: Parse
-) -> pl.DataFrame:
-    """Put the texts in place that are parsed one by one."""
-    texts = [data[ends[i] : ends[i + 1]].decode("utf-8", "replace") for i in odd.tolist()]
-    mended = label_frame(texts, exact)
-    place = np.arange(len(frame))
-    place[odd] = len(frame) + np.arange(len(odd))
-    return pl.concat([frame, mended])[place]
+    return Places(begins, stops, out[:used], odd[:odds])
 
 
 @njit(cache=True, nogil=True)
-def _columns(
-    text: Bytes, ends: Integers, knows_more: bool, out: Bytes, odd: Integers
-) -> tuple[int, int]:
-    """Write a row a text; give how much is written, and how many texts are not plain."""
-    pairs, order = np.empty((4, _MOST_LABELS), np.int64), np.empty(_MOST_LABELS, np.int64)
-    own = np.empty((len(_KNOWN_ENDS) - 1, 2), np.int64)
-    used, odds = 0, 0
+def _places(
+    text: Bytes, ends: Integers, knows_more: bool, begins: Integers, stops: Integers,
+    out: Bytes, odd: Integers, pairs: Integers, order: Integers, rest: Integers, own: Integers,
+    name: Integers,
+) -> tuple[int, int]:  # fmt: skip
+    """Fill the columns; give how much JSON is written, and how many texts are not plain."""
+    used, odds, before, labels = 0, 0, -1, 0
     for i in range(len(ends) - 1):
         begin, end = ends[i], ends[i + 1]
         if used + 2 * (end - begin) + _ROOM > len(out):
             break
-        own[:] = 0
-        count = _parsed(text, begin, end, pairs, own)
-        if count >= 0:
-            count = _ordered(text, pairs, order, own, count)
-        has_escapes = found(text, begin, end, _ESCAPE, _ESCAPE, _ESCAPE) < end
-        if count >= 0 and has_escapes and not _is_plain(text, pairs, order, own, count, knows_more):
+        has_escapes = not is_plain(text, begin, end, _ESCAPE)
+        if (
+            not has_escapes
+            and before >= 0
+            and _is_alike(text, begin, end, ends[before], ends[before + 1], pairs, labels)
+        ):
+            before = i
+        else:
+            before, labels = -1, _NOT_PLAIN
+            if not has_escapes or not holds_control(text, begin, end):
+                labels = _parsed(text, begin, end, pairs, name)
+            if labels >= 0:
+                labels = _ordered(text, pairs, order, labels)
+            if labels >= 0 and not has_escapes:
+                before = i
+        count = _housed(pairs, order, labels, name, own, rest) if labels >= 0 else labels
+        if count >= 0 and has_escapes and not _is_known(text, pairs, rest, own, count, knows_more):
             count = _NOT_PLAIN
         if count == _NOT_PLAIN:
             odd[odds] = i
             odds += 1
-        used = _written(text, pairs, order, own, count, out, used)
+        if count < 0:
+            continue
+        for k in range(_JSON):
+            begins[k, i], stops[k, i] = own[k, 0], own[k, 1]
+        begins[_JSON, i] = used
+        used = _written(text, pairs, rest, count, out, used)
+        stops[_JSON, i] = used
     return used, odds
 
 
 @njit(cache=True, nogil=True)
-def _parsed(text: Bytes, begin: int, end: int, pairs: Integers, own: Integers) -> int:
-    """Find the labels of one text; give how many beside the metric."""
-    if holds_control(text, begin, end):
-        return _NOT_PLAIN
+def _is_alike(
+    text: Bytes, begin: int, end: int, other: int, other_end: int, pairs: Integers, labels: int
+) -> bool:
+    """Tell whether a text is that before but for the values of its labels; place these.
+
+    Neither has escapes. Names keep their places in the text before.
+    """
+    at = begin
+    for k in range(labels):
+        size = pairs[_VALUE, k] - other
+        if at + size > end or not is_same(text, other, text, at, size):
+            return False
+        other = pairs[_VALUE_END, k]
+        at += size
+        stop = found(text, at, end, _QUOTE, _QUOTE, _QUOTE)
+        pairs[_VALUE, k], pairs[_VALUE_END, k] = at, stop
+        at = stop
+    return end - at == other_end - other and is_same(text, other, text, at, end - at)
+
+
+@njit(cache=True, nogil=True)
+def _parsed(text: Bytes, begin: int, end: int, pairs: Integers, name: Integers) -> int:
+    """Find the labels of one text, and its name; give how many beside that."""
+    name[:] = 0
     at = _over(text, begin, end)
-    name = at
+    start = at
     at = _name_end(text, at, end, True)
-    if at > name:
-        own[_METRIC, 0], own[_METRIC, 1] = name, at
+    if at > start:
+        name[0], name[1] = start, at
         at = _over(text, at, end)
     while end > at and byte(text, end - 1) == _SPACE:
         end -= 1
     if at == end:
-        return 0 if own[_METRIC, 1] > 0 else _NONE
+        return 0 if name[1] > 0 else _NONE
     if end - at < 2 or byte(text, at) != _OPEN or byte(text, end - 1) != _CLOSE:
         return _NONE
-    return _body(text, at + 1, end - 1, pairs, own)
+    return _body(text, at + 1, end - 1, pairs, name)
 
 
 @njit(cache=True, nogil=True)
-def _body(text: Bytes, at: int, end: int, pairs: Integers, own: Integers) -> int:
+def _body(text: Bytes, at: int, end: int, pairs: Integers, name: Integers) -> int:
     """Find the labels between the braces."""
     while end > at and byte(text, end - 1) == _SPACE:
         end -= 1
@@ -146,13 +164,13 @@ def _body(text: Bytes, at: int, end: int, pairs: Integers, own: Integers) -> int
         if at >= end:
             return _NONE
         is_quoted = byte(text, at) == _QUOTE
-        name = at + is_quoted
-        name_end = _quotes_end(text, name, end) if is_quoted else _name_end(text, at, end, False)
-        if name_end <= name or is_quoted and name_end >= end:
+        start = at + is_quoted
+        stop = _quotes_end(text, start, end) if is_quoted else _name_end(text, at, end, False)
+        if stop <= start or is_quoted and stop >= end:
             return _NONE
-        if is_quoted and not _is_simple(text, name, name_end):
+        if is_quoted and not _is_simple(text, start, stop):
             return _NOT_PLAIN
-        at = _over(text, name_end + is_quoted, end)
+        at = _over(text, stop + is_quoted, end)
         if at < end and byte(text, at) == _EQUALS:
             at = _over(text, at + 1, end)
             if at >= end or byte(text, at) != _QUOTE:
@@ -160,13 +178,13 @@ def _body(text: Bytes, at: int, end: int, pairs: Integers, own: Integers) -> int
             value_end = _quotes_end(text, at + 1, end)
             if value_end >= end:
                 return _NONE
-            pairs[_NAME, count], pairs[_NAME_END, count] = name, name_end
+            pairs[_NAME, count], pairs[_NAME_END, count] = start, stop
             pairs[_VALUE, count], pairs[_VALUE_END, count] = at + 1, value_end
             count += 1
             at = _over(text, value_end + 1, end)
-        elif is_quoted and own[_METRIC, 1] == 0:
+        elif is_quoted and name[1] == 0:
             # A text in quotes alone is the metric's name
-            own[_METRIC, 0], own[_METRIC, 1] = name, name_end
+            name[0], name[1] = start, stop
         else:
             return _NONE
         if at < end:
@@ -216,33 +234,45 @@ def _quotes_end(text: Bytes, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _ordered(text: Bytes, pairs: Integers, order: Integers, own: Integers, count: int) -> int:
-    """Order labels by their names, which must differ, and take out those with own columns."""
+def _ordered(text: Bytes, pairs: Integers, order: Integers, count: int) -> int:
+    """Order labels by their names, which must differ, and tell which have columns of their own."""
     for i in range(count):
         place = i
         while place > 0:
-            compared = _compared(text, pairs, order[place - 1], i)
+            compared = _compared(text, pairs, order[0, place - 1], i)
             if compared == 0:
                 return _NONE
             if compared < 0:
                 break
-            order[place] = order[place - 1]
+            order[0, place] = order[0, place - 1]
             place -= 1
-        order[place] = i
-    rest = 0
+        order[0, place] = i
     for i in range(count):
-        at = order[i]
-        known = _known(text, pairs[_NAME, at], pairs[_NAME_END, at] - pairs[_NAME, at])
+        at = order[0, i]
+        order[1, i] = _known(text, pairs[_NAME, at], pairs[_NAME_END, at] - pairs[_NAME, at])
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _housed(
+    pairs: Integers, order: Integers, count: int, name: Integers, own: Integers, rest: Integers
+) -> int:
+    """Put values in columns of their own; give how many labels have none, numbers of `rest`."""
+    own[:] = 0
+    own[_METRIC, 0], own[_METRIC, 1] = name[0], name[1]
+    left = 0
+    for i in range(count):
+        at, known = order[0, i], order[1, i]
         if known < 0:
             # Of no value is the same as no label
             if pairs[_VALUE, at] < pairs[_VALUE_END, at]:
-                order[rest] = at
-                rest += 1
+                rest[left] = at
+                left += 1
         elif own[known, 1] > 0:
             return _NONE
         else:
             own[known, 0], own[known, 1] = pairs[_VALUE, at], pairs[_VALUE_END, at]
-    return rest if own[_METRIC, 0] < own[_METRIC, 1] else _NONE
+    return left if own[_METRIC, 0] < own[_METRIC, 1] else _NONE
 
 
 @njit(cache=True, nogil=True)
@@ -268,29 +298,20 @@ def _known(text: Bytes, at: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _written(
-    text: Bytes, pairs: Integers, order: Integers, own: Integers, count: int, out: Bytes, at: int
-) -> int:
-    """Write one row, an empty one for a text without labels; give where it ends."""
-    for i in range(len(own)):
-        if count >= 0:
-            at = copied(text, own[i, 0], own[i, 1], out, at)
-        out[at] = _SEPARATOR
-        at += 1
-    if count >= 0:
-        at = _put(out, at, _OPEN)
-        for i in range(count):
-            if i > 0:
-                at = _put(out, _put(out, at, _COMMA), _SPACE)
-            label = order[i]
-            at = _put(out, at, _QUOTE)
-            at = copied(text, pairs[_NAME, label], pairs[_NAME_END, label], out, at)
-            at = _put(out, _put(out, _put(out, at, _QUOTE), _COLON), _SPACE)
-            at = _put(out, at, _QUOTE)
-            at = _json(text, pairs[_VALUE, label], pairs[_VALUE_END, label], out, at)
-            at = _put(out, at, _QUOTE)
-        at = _put(out, at, _CLOSE)
-    return _put(out, at, _NEWLINE)
+def _written(text: Bytes, pairs: Integers, order: Integers, count: int, out: Bytes, at: int) -> int:
+    """Write labels as JSON; give where it ends."""
+    at = _put(out, at, _OPEN)
+    for i in range(count):
+        if i > 0:
+            at = _put(out, _put(out, at, _COMMA), _SPACE)
+        label = order[i]
+        at = _put(out, at, _QUOTE)
+        at = copied(text, pairs[_NAME, label], pairs[_NAME_END, label], out, at)
+        at = _put(out, _put(out, _put(out, at, _QUOTE), _COLON), _SPACE)
+        at = _put(out, at, _QUOTE)
+        at = _json(text, pairs[_VALUE, label], pairs[_VALUE_END, label], out, at)
+        at = _put(out, at, _QUOTE)
+    return _put(out, at, _CLOSE)
 
 
 @njit(cache=True, nogil=True)
@@ -323,7 +344,7 @@ def _is_escape(one: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _is_plain(
+def _is_known(
     text: Bytes, pairs: Integers, order: Integers, own: Integers, count: int, knows_more: bool
 ) -> bool:
     """Tell whether columns are written as they are, and whether JSON has all escapes."""

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from capacity.load.labels import label_frame, parse_labels
+from capacity.load.labels import LABEL_COLUMNS, label_frame, parse_labels
 
 Integers = npt.NDArray[np.int64]
 
 # No time is written beyond that: in seconds it is later than the sun, in ms the year 318857
 LATEST: Final = 1e16
+_NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
 _DECIMAL: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN]))"
 _BODY: Final = r'\{(?:[^"{}\\]|"(?:[^"\\]|\\.)*")*\}'
@@ -76,8 +77,35 @@ class Lines(Protocol):
     def learn(self, data: bytes, parsed: Any) -> Samples:
         """Give the samples of a block that was read, with the numbers of their texts."""
 
-    def labels(self, first: int) -> Callable[[], pl.DataFrame]:
-        """Give what parses the labels of the texts from number `first` on; null if no series."""
+    def labels(self, first: int) -> Callable[[], Labels]:
+        """Give what parses the labels of the texts from number `first` on; may run in parallel."""
+
+    def add(self, labels: Any) -> None:
+        """Keep labels, in order of the texts."""
+
+    def taken(self, cluster: str) -> tuple[pl.DataFrame, npt.NDArray[np.uint32] | None]:
+        """Give the label columns of all texts, null for no series, once; and the first row alike.
+
+        None for that where it is not known. Series without a label cluster are of `cluster`.
+        """
+
+
+class Labels(Protocol):
+    """Labels of texts that were parsed."""
+
+    def metrics(self) -> tuple[pl.Series, npt.NDArray[np.uint32]]:
+        """Give distinct metrics, null for what is no series, and which of them each series has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactLabels:
+    """Labels as a frame."""
+
+    frame: pl.DataFrame
+
+    def metrics(self) -> tuple[pl.Series, npt.NDArray[np.uint32]]:
+        """Give the metric of each series."""
+        return self.frame["metric"], np.arange(len(self.frame), dtype=np.uint32)
 
 
 # Series as text, value, time as it is written
@@ -116,6 +144,7 @@ class ExactLines:
 
     dialect: Dialect = TEXT
     numbers: dict[str, int] = field(default_factory=dict)
+    frames: list[pl.DataFrame] = field(default_factory=lambda: [_NO_LABELS])
 
     @property
     def count(self) -> int:
@@ -143,7 +172,15 @@ class ExactLines:
             np.array([at for at, one in parsed if isinstance(one, str)], np.int64),
         )
 
-    def labels(self, first: int) -> Callable[[], pl.DataFrame]:
+    def labels(self, first: int) -> Callable[[], ExactLabels]:
         """Parse labels one by one."""
         texts = list(self.numbers)[first:]
-        return lambda: label_frame(texts, self.dialect.parse)
+        return lambda: ExactLabels(label_frame(texts, self.dialect.parse))
+
+    def add(self, labels: ExactLabels) -> None:
+        """Keep labels."""
+        self.frames.append(labels.frame)
+
+    def taken(self, cluster: str) -> tuple[pl.DataFrame, None]:
+        """Give label columns."""
+        return pl.concat(self.frames).with_columns(pl.col("cluster").fill_null(cluster)), None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,8 @@ import polars as pl
 from numba import njit
 
 from capacity.load import floats
-from capacity.load.distinct import Texts, number
-from capacity.load.label_scan import columns
-from capacity.load.labels import label_frame
+from capacity.load.distinct import Numbers, Texts, number
+from capacity.load.label_table import Labels, LabelTable, parsed
 from capacity.load.lines import LATEST, TEXT, Dialect, Samples, parse_line
 from capacity.load.words import byte, found, hashed, hashed_all, is_same, line_end
 
@@ -32,8 +30,6 @@ _NEWLINE, _RETURN, _SPACE, _TAB, _SIGN, _OPEN, _CLOSE, _QUOTE, _ESCAPE = b'\n\r 
 # Rows of `places`: the line; the series' text; that of a value that float() must read, else 0
 _LINE, _BEGIN, _END, _HARD, _HARD_END = range(5)
 _VALUE, _STAMP = range(2)
-# Texts whose labels take longer to make a frame of at once than to parse one by one
-_FEW: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +59,10 @@ class CompiledLines:
     dialect: Dialect = TEXT
     texts: Texts = field(default_factory=Texts)
     secret: int = field(default_factory=lambda: secrets.randbits(64))
+    table: LabelTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.table = LabelTable(self.secret)
 
     @property
     def count(self) -> int:
@@ -73,13 +73,13 @@ class CompiledLines:
         """Read the plain lines."""
         return scan(data, lines, self.secret)
 
-    def learn(self, data: bytes, parsed: Rows) -> Samples:
+    def learn(self, data: bytes, told: Rows) -> Samples:
         """Give each text its number; lines that are not plain are read before."""
         text = np.frombuffer(data, np.uint8)
-        numbers = number(self.texts, text, parsed.begins, parsed.ends, parsed.hashes)
+        numbers = number(self.texts, text, told.begins, told.ends, told.hashes)
         nothing = np.empty(0, np.int64)
-        plain = Samples(parsed.lines, numbers, parsed.values, parsed.stamps, nothing)
-        return self._with_odd(plain, data, parsed.odd.tolist()) if len(parsed.odd) else plain
+        plain = Samples(told.lines, numbers, told.values, told.stamps, nothing)
+        return self._with_odd(plain, data, told.odd.tolist()) if len(told.odd) else plain
 
     def _with_odd(self, plain: Samples, data: bytes, odd: list[int]) -> Samples:
         told = [(at, parse_line(data[at : data.index(b"\n", at)])) for at in odd]
@@ -100,15 +100,19 @@ class CompiledLines:
             np.array([at for at, one in told if isinstance(one, str) and one], np.int64),
         )
 
-    def labels(self, first: int) -> Callable[[], pl.DataFrame]:
-        """Parse labels; one by one where they are few or not plain."""
+    def labels(self, first: int) -> Callable[[], Labels]:
+        """Parse labels."""
         data, ends = self.texts.since(first)
         dialect = self.dialect
-        if len(ends) <= _FEW:
-            pairs = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-            texts = [data[begin:end].decode("utf-8", "replace") for begin, end in pairs]
-            return lambda: label_frame(texts, dialect.parse)
-        return lambda: columns(data, ends, dialect.parse, knows_more=dialect.knows_more)
+        return lambda: parsed(data, ends, dialect.parse, self.secret, knows_more=dialect.knows_more)
+
+    def add(self, labels: Labels) -> None:
+        """Keep labels."""
+        self.table.add(labels)
+
+    def taken(self, cluster: str) -> tuple[pl.DataFrame, Numbers | None]:
+        """Give label columns, and the first row alike."""
+        return self.table.taken(cluster)
 
 
 def scan(data: bytes, lines: int, secret: int) -> Rows:

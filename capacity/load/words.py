@@ -213,6 +213,22 @@ def found(text: Bytes, at: int, end: int, one: int, two: int, three: int) -> int
 
 
 @njit(cache=True, nogil=True)
+def is_plain(text: Bytes, at: int, end: int, other: int) -> bool:
+    """Tell whether no byte of [at, end) is below that of a space, or another one."""
+    spaces, others = _ONES * np.uint64(32), _ONES * np.uint64(other)
+    while at + WORD <= end:
+        value = word(text, at)
+        if ((value - spaces) & ~value & _HIGHS) | _zeros(value ^ others):
+            return False
+        at += WORD
+    while at < end:
+        if byte(text, at) < 32 or byte(text, at) == other:
+            return False
+        at += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
 def holds_control(text: Bytes, at: int, end: int) -> bool:
     """Tell whether a byte of [at, end) is below that of a space."""
     spaces = _ONES * np.uint64(32)
