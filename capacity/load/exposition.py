@@ -203,6 +203,7 @@ def _told(
 
     Blocks are read, and labels parsed, while others are used; texts are numbered in order.
     """
+    marks: dict[str | None, int] = {}
 
     def parsed(block: Block) -> tuple[Block, bytes, Any]:
         data = block.counted()
@@ -221,22 +222,24 @@ def _told(
         if job is None:
             return block, data, samples, None
         labels = job()
-        return block, data, samples, (labels, _marked(labels, selection))
+        return block, data, samples, (labels, _marked(labels, selection, marks))
 
     return ahead(learned(), labeled, pool)
 
 
-def _marked(labels: Labels, selection: Selection) -> _Marks:
-    """Tell what each series is."""
+def _marked(labels: Labels, selection: Selection, known: dict[str | None, int]) -> _Marks:
+    """Tell what each series is; of names that were not `known` it is found out."""
     names, which = labels.metrics()
-    metric = pl.col("metric")
-    began = metric.str.ends_with("_created").fill_null(value=False)
-    flags = metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME), began
-    marks = zip(flags, (_GOOD, _WANTED, _EVENT, _BEGAN), strict=True)
-    told = pl.DataFrame({"metric": names}).select(
-        pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
-    )
-    return told.to_series().to_numpy()[which]
+    if new := [name for name in names if name not in known]:
+        metric = pl.col("metric")
+        began = metric.str.ends_with("_created").fill_null(value=False)
+        flags = metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME), began
+        marks = zip(flags, (_GOOD, _WANTED, _EVENT, _BEGAN), strict=True)
+        told = pl.DataFrame({"metric": new}, schema={"metric": pl.String}).select(
+            pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
+        )
+        known.update(zip(new, told.to_series().to_list(), strict=True))
+    return np.array([known[name] for name in names], np.uint8)[which]
 
 
 def scrape_time(path: Path, event: float | None) -> tuple[int, str | None]:

@@ -5,6 +5,7 @@ A block of texts is parsed alone, many at once; `LabelTable` brings the blocks t
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -155,17 +156,11 @@ class LabelTable:
             column = numbers[_CLUSTER]
             column[column == 0] = number(self.values, name, ends[:1], ends[1:], hashes)[0]
         told, is_text = _series(self.values)
-        columns = zip(LABEL_COLUMNS, numbers, strict=True)
-        frame = pl.DataFrame(
-            {
-                key: told.gather(pl.Series(row))
-                if row.any()
-                else pl.repeat(None, len(row), dtype=pl.String, eager=True)
-                for key, row in columns
-            }
-        )
-        if not self.odd:
-            return frame, first_alike(numbers) if is_text else None
+        with ThreadPoolExecutor(1) as pool:
+            same = pool.submit(first_alike, numbers) if is_text and not self.odd else None
+            frame = _frame(told, numbers)
+            if not self.odd:
+                return frame, None if same is None else same.result()
         odd = np.concatenate(self.odd)
         place = np.arange(len(frame))
         place[odd] = len(frame) + np.arange(len(odd))
@@ -173,6 +168,15 @@ class LabelTable:
         if cluster:
             mended = mended.with_columns(pl.col("cluster").fill_null(cluster))
         return pl.concat([frame, mended])[place], None
+
+
+def _frame(values: pl.Series, numbers: Numbers) -> pl.DataFrame:
+    """Give columns of values; one without any takes no memory."""
+    columns = dict(zip(LABEL_COLUMNS, numbers, strict=True))
+    told = {key: values.gather(pl.Series(row)) for key, row in columns.items() if row.any()}
+    nothing = {key: pl.lit(None, dtype=pl.String) for key in columns if key not in told}
+    length = pl.Series("length", numbers[0])
+    return pl.DataFrame({**told, "length": length}).with_columns(**nothing).select(LABEL_COLUMNS)
 
 
 def _series(values: Texts) -> tuple[pl.Series, bool]:
