@@ -23,7 +23,7 @@ COMPILED: Final = [
     f"capacity.load.{name}"
     for name in (
         "distinct", "floats", "label_scan", "label_table", "matrix", "order", "remote_read", "scan",
-        "tsdb_block", "tsdb_index", "words", "xor",
+        "steps", "tsdb_block", "tsdb_index", "words", "xor",
     )
 ]  # fmt: skip
 

@@ -64,6 +64,15 @@ def test_samples_far_apart_tell_no_spike() -> None:
     assert look(agents(7200, spacing=30)).spikes.is_empty()
 
 
+def test_an_infinite_time_of_start_is_no_start() -> None:
+    metrics = agents(1800)
+    started = metrics.series.filter(metric="cilium_process_start_time_seconds")["series"]
+    is_odd = pl.col("series").is_in(started.implode()) & (pl.int_range(pl.len()) % 7 == 0)
+    value = pl.when(is_odd).then(np.inf).otherwise("value")
+    odd = replace(metrics, samples=metrics.samples.with_columns(value=value))
+    assert look(odd).spikes.equals(look(metrics).spikes)
+
+
 def test_quantiles_are_over_time_and_nodes() -> None:
     seen = look(agents(600)).usage.filter(component="agent", quantity="memory").row(0, named=True)
     assert seen["nodes"] == 3

@@ -23,14 +23,11 @@ from capacity.export import Metrics
 from capacity.load.files import PACKED
 from capacity.load.gather import FIRST_MILLISECOND, TOLD_FAULTS, Selection, Source, assemble
 from capacity.load.line_blocks import THREADS, Block, ahead, blocks
-from capacity.load.lines import TEXT, Dialect, ExactLines, Labels, Lines, Samples, is_sample
-from capacity.load.steps import Told, superseded
+from capacity.load.lines import TEXT, Dialect, ExactLines, Labels, Lines, Samples, Told, is_sample
 
 FORMAT: Final = TEXT.format
 # Below, loading compiled code takes longer than reading without it. [byte]
 SMALL: Final = 4 << 20
-# Samples of text that are held before a step thins them: few beside a block of text
-THIN_AT: Final = 1 << 17
 # A packed scrape unpacked is about that much larger
 _PACKING: Final = 10
 # A gauge with the Unix time of the newest event of each source: the scrape is no older.
@@ -81,16 +78,6 @@ class _Known:
         self.has_events |= bool((marks & _EVENT).any())
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Wanted samples of a block; `stamps` as written, NaN where there is none."""
-
-    sources: npt.NDArray[np.uint32]
-    texts: npt.NDArray[np.uint32]
-    values: npt.NDArray[np.float64]
-    stamps: npt.NDArray[np.float64]
-
-
 def is_exposition(beginning: bytes) -> bool:
     r"""Tell whether the beginning of a file looks like a scrape.
 
@@ -126,16 +113,20 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
     Notes
     -----
     Memory: about 15 times BLOCK a core; 24 byte a wanted sample, and 20 more while they are put in
-    order, or a few times what a step keeps; each distinct series once as text and once as labels.
+    order, or of what a step keeps; each distinct series once as text and once as labels.
     The size of the files does not matter.
     """
     sources = [Source(str(path), dialect.format) for path in paths]
     scrapes = [_Scrape() for _ in paths]
     needs_events = any(_time_in(path.name) is None for path in paths)
     known = _Known()
-    parts: list[_Part] = []
-    held, limit = 0, THIN_AT
+    parts: list[Told] = []
     lines = _lines(paths, dialect)
+    thinner = None
+    if selection.step is not None and not isinstance(lines, ExactLines):
+        from capacity.load.steps import Thinner
+
+        thinner = Thinner(selection, np.zeros(len(paths), np.int64), dialect.is_in_ms)
     with ThreadPoolExecutor(THREADS) as pool:
         for block, data, samples, new in _told(blocks(paths, sources), lines, selection, pool):
             if new is not None:
@@ -150,33 +141,17 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
             for piece, many in zip(block.pieces, block.lines, strict=True):
                 scrapes[piece.source].lines += many
                 scrapes[piece.source].end = piece.data[-16:]
-            part = _Part(owners, samples.texts, samples.values, samples.stamps)
-            parts.append(_kept(part, marks & _WANTED != 0))
-            held += len(parts[-1].values)
-            if selection.step is not None and held > limit:
-                parts[:] = [_thinned(parts, known.marks, sources, selection, dialect)]
-                held = len(parts[0].values)
-                limit = max(THIN_AT, 2 * held)
+            told = Told(owners, samples.texts, samples.values, samples.stamps)
+            told = told.filter(marks & _WANTED != 0)
+            if thinner is not None:
+                # Those that say when a series began are counted when all names are known
+                told = thinner.thinned(told, known.marks[told.series] & _BEGAN != 0)
+            parts.append(told)
+    if thinner is not None:
+        parts.append(thinner.rest())
+        for source, many in zip(sources, thinner.left_out.tolist(), strict=True):
+            source.thinned += many
     return _assembled(parts, lines, paths, sources, scrapes, selection, dialect)
-
-
-def _thinned(
-    parts: Sequence[_Part],
-    marks: _Marks,
-    sources: Sequence[Source],
-    selection: Selection,
-    dialect: Dialect,
-) -> _Part:
-    """Leave out samples that a wanted step does not need, and count them."""
-    columns = ([getattr(part, name) for part in parts] for name in _Part.__slots__)
-    part = _Part(*map(np.concatenate, columns))
-    told = Told(part.sources, part.texts, part.values, part.stamps)
-    is_out = superseded(told, selection, is_in_ms=dialect.is_in_ms)
-    # Those are told apart, and counted, when all names are known
-    is_out &= marks[part.texts] & _BEGAN == 0
-    for source, many in zip(*np.unique(part.sources[is_out], return_counts=True), strict=True):
-        sources[source].thinned += int(many)
-    return _kept(part, ~is_out)
 
 
 def _lines(paths: Sequence[Path], dialect: Dialect) -> Lines:
@@ -333,7 +308,7 @@ def _note_events(
 
 
 def _assembled(
-    parts: list[_Part],
+    parts: list[Told],
     lines: Lines,
     paths: Sequence[Path],
     sources: Sequence[Source],
@@ -349,9 +324,9 @@ def _assembled(
     left_out = np.zeros(len(paths), np.int64)
     if (is_created := _created(series)) is not None:
         for i, part in enumerate(parts):
-            is_out = is_created[part.texts]
+            is_out = is_created[part.series]
             left_out += np.bincount(part.sources[is_out], minlength=len(paths))
-            parts[i] = _kept(part, ~is_out)
+            parts[i] = part.filter(~is_out)
     for source, count in zip(sources, left_out.tolist(), strict=True):
         if count:
             source.notes.append(f"{count} series X_created left out")
@@ -375,7 +350,7 @@ def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
 
 
 def _moments(
-    parts: Sequence[_Part],
+    parts: Sequence[Told],
     paths: Sequence[Path],
     sources: Sequence[Source],
     scrapes: Sequence[_Scrape],
@@ -393,7 +368,7 @@ def _moments(
 
 
 def _timed(
-    parts: list[_Part], seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
+    parts: list[Told], seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
 ) -> pl.DataFrame:
     """Give all samples with their times; the parts are taken out of the list."""
     frames = [pl.DataFrame(schema=_SAMPLE)]
@@ -404,7 +379,7 @@ def _timed(
 
 
 def _with_times(
-    part: _Part, seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
+    part: Told, seconds_below: npt.NDArray[np.float64], moments: npt.NDArray[np.int64]
 ) -> pl.DataFrame:
     """Give samples their times [ms]: OpenMetrics counts seconds, 0.0.4 milliseconds."""
     stamps = part.stamps
@@ -413,11 +388,5 @@ def _with_times(
     told = np.where(in_seconds, stamps * 1000, stamps)
     times = np.floor(np.where(is_bare, 0, told) + 0.5).astype(np.int64)
     times[is_bare] = moments[part.sources[is_bare]]
-    columns = (part.sources, part.texts, times, part.values)
+    columns = (part.sources, part.series, times, part.values)
     return pl.DataFrame(dict(zip(_SAMPLE, columns, strict=True)), schema=_SAMPLE)
-
-
-def _kept(part: _Part, is_kept: npt.NDArray[np.bool_]) -> _Part:
-    return _Part(
-        part.sources[is_kept], part.texts[is_kept], part.values[is_kept], part.stamps[is_kept]
-    )

@@ -185,7 +185,7 @@ def assemble(
     )
     if samples["time"].null_count():
         samples = samples.filter(pl.col("time").is_not_null())
-    same = _same(series) if same is None else same
+    same = same_labels(series) if same is None else same
     if len(samples) < LARGE:
         series, samples, counts = _ordered(series, same, samples, len(sources), selection)
     else:

@@ -5,6 +5,7 @@ A block of texts is parsed alone, many at once; `LabelTable` brings the blocks t
 
 from __future__ import annotations
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -168,6 +169,14 @@ class LabelTable:
         if cluster:
             mended = mended.with_columns(pl.col("cluster").fill_null(cluster))
         return pl.concat([frame, mended])[place], None
+
+
+def columns(data: bytes, ends: Integers, exact: Parse, *, knows_more: bool = False) -> pl.DataFrame:
+    """Give the label columns of series as text; see `parsed`. All null for what is no series."""
+    secret = secrets.randbits(64)
+    table = LabelTable(secret)
+    table.add(parsed(data, ends, exact, secret, knows_more=knows_more))
+    return table.taken("")[0]
 
 
 def _frame(values: pl.Series, numbers: Numbers) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Series as text, ``name{a="b"}``, to metric and labels, exactly; label_scan.py does many at once.
+"""Series as text, ``name{a="b"}``, to metric and labels, exactly; label_table.py does many at once.
 
 Grammar: prometheus/docs content/docs/instrumenting/exposition_formats.md (0.0.4) and
 prometheus/OpenMetrics specification (1.0); names in quotes are those of Prometheus 3.

@@ -64,6 +64,25 @@ class Samples:
     refused: Integers
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Samples of files, in the order they were told: file, series' text, value, time as written.
+
+    `stamps` are NaN where there is none.
+    """
+
+    sources: npt.NDArray[np.uint32]
+    series: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float64]
+    stamps: npt.NDArray[np.float64]
+
+    def filter(self, is_kept: npt.NDArray[np.bool_]) -> Told:
+        """Give some of them."""
+        return Told(
+            self.sources[is_kept], self.series[is_kept], self.values[is_kept], self.stamps[is_kept]
+        )
+
+
 class Lines(Protocol):
     """A way to read blocks of lines; blocks are learnt in their order, `count` texts so far."""
 

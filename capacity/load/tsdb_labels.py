@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from numba import njit
 
-from capacity.load import label_scan
+from capacity.load import label_table
 from capacity.load.labels import LABEL_COLUMNS, label_columns, parse_labels
 from capacity.load.tsdb_index import Index
 from capacity.load.words import copied
@@ -60,7 +60,7 @@ def label_frame(index: Index, external: Mapping[str, str]) -> pl.DataFrame:
         np.frombuffer(b"".join(values), np.uint8), _ends(values),
         index.labels, index.many, np.array(added, np.int64), places.get(_NAME, -1), is_metric,
     )  # fmt: skip
-    frame = label_scan.columns(data.tobytes(), ends, parse_labels)
+    frame = label_table.columns(data.tobytes(), ends, parse_labels)
     if frame["metric"].null_count():
         # Series without a metric's name, and labels told twice, which no scrape has
         return columns_of(_label_sets(index, external))

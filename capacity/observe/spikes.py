@@ -82,7 +82,8 @@ def _starts(samples: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     told = known.filter(pl.col("quantity") == "start_time")
     rows = samples.join(told.select("series", *_OF), on="series")
     first = rows["time"].min()
-    at = rows.select(*_OF, second=pl.col("value").round()).unique().sort(*_OF, "second")
+    at = rows.filter(pl.col("value").is_finite())
+    at = at.select(*_OF, second=pl.col("value").round()).unique().sort(*_OF, "second")
     apart = pl.col("second").diff().over(_OF).fill_null(_ONE_START + 1) > _ONE_START
     begun = pl.from_epoch((pl.col("second") * 1000).cast(pl.Int64), "ms")
     return at.filter(apart).select(

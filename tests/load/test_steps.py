@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import capacity
 from capacity.load import exposition, line_blocks
 from capacity.load.gather import Selection
-from capacity.load.steps import Told, superseded
+from capacity.load.lines import Told
+from capacity.load.steps import Thinner
 
 _SAMPLE = st.tuples(
     st.sampled_from(['a{x="1"}', 'a{x="2"}', "b_total", "b_created", "c"]),
@@ -70,7 +71,7 @@ def test_thinning_while_reading_gives_what_thinning_afterwards_does(
         path.write_text(text_of(once, form))
         whole = capacity.read(path, **times)  # type: ignore[arg-type]
         with (
-            mock.patch.object(exposition, "THIN_AT", 8),
+            mock.patch.object(exposition, "SMALL", 0),
             mock.patch.object(line_blocks, "BLOCK", 99),
         ):
             thin = capacity.read(path, step=_WIDTH, **times)  # type: ignore[arg-type]
@@ -86,5 +87,7 @@ def test_a_series_in_order_is_thinned_at_once(*, is_in_ms: bool) -> None:
     times = (1_699_999_980 + np.arange(4_000) * 15).astype(np.float64)
     zeros = np.zeros(4_000, np.uint32)
     told = Told(zeros, zeros, np.ones(4_000), times * (1000 if is_in_ms else 1))
-    selection = Selection(step=_WIDTH * 1000)
-    assert (~superseded(told, selection, is_in_ms=is_in_ms)).sum() == 1_000
+    thinner = Thinner(Selection(step=_WIDTH * 1000), np.zeros(1, np.int64), is_in_ms)
+    stay = thinner.thinned(told, np.zeros(4_000, np.bool_))
+    assert len(stay.values) + len(thinner.rest().values) == 1_000
+    assert thinner.left_out.tolist() == [3_000]
