@@ -61,6 +61,11 @@ def backtest(
     progress
         Called with a step's name and the share that is done, 0…1.
 
+    Returns
+    -------
+    Backtest
+        Tables trials (a forecast and what came) and scores (coverage, pinball loss, skill).
+
     Raises
     ------
     ModelError

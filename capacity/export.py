@@ -65,7 +65,13 @@ class Metrics:
         return found.select([c for c in SERIES.schema if c != "series"] + ["time", "value"])
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give samples joined with their labels as a pandas frame (needs the extra `pandas`)."""
+        """Give samples joined with their labels as a pandas frame (needs the extra `pandas`).
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a sample: columns of table series, then time (UTC) and value.
+        """
         joined = self.samples.join(self.series, on="series", how="left").drop("series")
         return joined.select(
             [c for c in SERIES.schema if c != "series"] + ["time", "value"]
@@ -75,7 +81,24 @@ class Metrics:
 def source_row(
     source: str, format: str | None, *, read: int = 0, kept: int = 0, reason: str | None = None
 ) -> pl.DataFrame:
-    """Give one row of table sources; what was read and not kept counts as refused."""
+    """Give one row of table sources; what was read and not kept counts as refused.
+
+    Parameters
+    ----------
+    source
+        Path or URL, as it may be printed.
+    format
+        Name of the reader; None where nothing was read.
+    read, kept
+        Samples, series or rows, as the reader counts. [1]
+    reason
+        Why not all was kept.
+
+    Returns
+    -------
+    DataFrame
+        Table sources, one row.
+    """
     row = {
         "source": without_secrets(source),
         "format": format,
@@ -109,6 +132,11 @@ def build(
         Name for series that carry no label ``cluster``.
     sources
         Table sources of this export.
+
+    Returns
+    -------
+    Metrics
+        Tables series, samples, sources.
     """
     samples = pl.DataFrame(
         {
@@ -140,6 +168,16 @@ def _series_table(label_sets: Sequence[Mapping[str, str]], cluster: str) -> pl.D
 
 def is_in_order(samples: pl.DataFrame) -> bool:
     """Tell whether samples are sorted by series and time, each once.
+
+    Parameters
+    ----------
+    samples
+        Columns series and time.
+
+    Returns
+    -------
+    bool
+        Whether each row is above the one before.
 
     Examples
     --------
@@ -173,6 +211,16 @@ def concat(parts: Sequence[Metrics]) -> Metrics:
 
     Where two exports disagree about a sample, the later part wins. Dropped duplicates are
     subtracted from `kept` of nobody: they are the same fact told twice.
+
+    Parameters
+    ----------
+    parts
+        Exports, the ones that win last.
+
+    Returns
+    -------
+    Metrics
+        One of all.
     """
     if len(parts) == 1:
         return parts[0]

@@ -63,13 +63,34 @@ class Inventory:
 
         >>> Inventory().option("bpf-map-dynamic-size-ratio") is None
         True
+
+        Parameters
+        ----------
+        name
+            As the agent's flag is called, without dashes before it.
+
+        Returns
+        -------
+        str or None
+            The value as text.
         """
         rows = self.options.filter(pl.col("option") == name)
         return None if rows.is_empty() else str(rows["value"][-1])
 
 
 def merge(parts: Sequence[Inventory]) -> Inventory:
-    """Join inventories of one cluster; an object told twice counts once, the later one wins."""
+    """Join inventories of one cluster; an object told twice counts once, the later one wins.
+
+    Parameters
+    ----------
+    parts
+        Of one cluster, the older ones first.
+
+    Returns
+    -------
+    Inventory
+        One of all.
+    """
     keys = {
         "nodes": ["node"],
         "endpoints": ["namespace", "pod"],

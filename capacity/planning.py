@@ -119,6 +119,11 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     progress
         Called with a step's name and the share that is done, 0…1.
 
+    Returns
+    -------
+    Plan
+        Verdict, first limit, and the frames; equal settings over equal data give equal plans.
+
     Raises
     ------
     ExportError

@@ -23,6 +23,16 @@ def backtest(scores: pl.DataFrame) -> go.Figure:
 
     Left: share of truths in the 5–95 % interval, by horizon, with the 87–93 % it should lie in.
     Right: pinball loss of each method as a share of the truth; lower is better.
+
+    Parameters
+    ----------
+    scores
+        Table scores, as `capacity.backtest` gives it.
+
+    Returns
+    -------
+    Figure
+        Two panels, a line a method.
     """
     rows = scores.filter(pl.col("quantity") == ALL).sort("horizon")
     figure = make_subplots(

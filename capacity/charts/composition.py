@@ -21,6 +21,11 @@ def policies(plan: Plan) -> go.Figure:
     ----------
     plan
         Read is policy_growth. [% of the limit]
+
+    Returns
+    -------
+    Figure
+        A bar an endpoint.
     """
     return _stacked(plan.policy_growth, "endpoint", findings.policies(plan), "workloads")
 
@@ -32,6 +37,11 @@ def services(plan: Plan) -> go.Figure:
     ----------
     plan
         Read is service_growth. [% of the limit]
+
+    Returns
+    -------
+    Figure
+        A bar a map, and one of service IDs.
     """
     return _stacked(plan.service_growth, "resource", findings.services(plan), "nodes")
 

@@ -19,6 +19,11 @@ def fullest(plan: Plan) -> go.Figure:
         Read are exhaustion and forecast; the worst node counts, never the mean. The line of a map
         runs from the 5 % to the 95 % quantile at the largest node count that was asked for or grown
         to.
+
+    Returns
+    -------
+    Figure
+        A row a map, the fullest on top.
     """
     rows = findings.map_fill(plan)
     figure = empty(findings.fullest(plan), height=150 + 30 * max(len(rows), 3))

@@ -43,6 +43,11 @@ def breaks_first(plan: Plan) -> go.Figure:
     ----------
     plan
         Read are exhaustion and growth. [nodes]
+
+    Returns
+    -------
+    Figure
+        A bar a resource, the most urgent on top.
     """
     table, now, end = plan.exhaustion, nodes_now(plan), farthest(plan)
     figure = empty(findings.breaks_first(plan), height=130 + 30 * max(len(table), 3))
@@ -151,6 +156,11 @@ def fill(plan: Plan) -> go.Figure:
     plan
         Read are exhaustion and curves; beyond the largest node count observed lines are dashed
         and shaded.
+
+    Returns
+    -------
+    Figure
+        A line a resource.
     """
     urgent = plan.exhaustion.filter(pl.col("limit") > 0).head(_MOST_PANELS)
     shown = [row for row in urgent.iter_rows(named=True) if len(_curve(plan, row))]
@@ -177,6 +187,11 @@ def growth(plan: Plan) -> go.Figure:
     ----------
     plan
         Read are growth and exhaustion; without dates only what was observed is drawn.
+
+    Returns
+    -------
+    Figure
+        Nodes against time.
     """
     seen, ahead = plan.growth.drop_nulls("observed"), plan.growth.drop_nulls("q50")
     figure = empty(findings.growth(plan), height=480)
@@ -224,6 +239,11 @@ def memory(plan: Plan) -> go.Figure:
     ----------
     plan
         Read are curves, exhaustion and recommendation. [MiB]
+
+    Returns
+    -------
+    Figure
+        A panel a component: median and 5 to 95 % band, and its limits.
     """
     rows = plan.exhaustion.filter(pl.col("quantity") == "memory").sort("component")
     shown = [row for row in rows.iter_rows(named=True) if len(_curve(plan, row))]
@@ -263,6 +283,11 @@ def map_memory(plan: Plan) -> go.Figure:
     ----------
     plan
         Read is maps. [MiB]
+
+    Returns
+    -------
+    Figure
+        Two bars a map.
     """
     order = pl.max_horizontal("memlock", "charged")
     rows = plan.maps.filter(order.is_not_null()).sort(order, "map", descending=[True, False])

@@ -26,6 +26,11 @@ def tornado(plan: Plan, resource: str | None = None) -> go.Figure:
         Read are sensitivity and exhaustion.
     resource
         As `findings.sensitive` lists them; the first to run out where left out.
+
+    Returns
+    -------
+    Figure
+        A bar a part, the largest swing on top.
     """
     rows = findings.sensitive(plan, resource)
     told = rows.head(_MOST)

@@ -16,6 +16,11 @@ def upgrade(changes: pl.DataFrame) -> go.Figure:
     ----------
     changes
         Table upgrade, rows in the order of the steps.
+
+    Returns
+    -------
+    Figure
+        A bar a step.
     """
     steps = changes["step"].unique(maintain_order=True)
     acting = changes.filter("act")

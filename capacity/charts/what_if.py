@@ -24,6 +24,11 @@ def what_if(plan: Plan) -> go.Figure:
     ----------
     plan
         Read are exhaustion and curves; the slider needs no kernel, so it works in a page too.
+
+    Returns
+    -------
+    Figure
+        A bar a resource, with a slider of node counts.
     """
     stops = _stops(plan)
     frames = [_bars(plan, nodes) for nodes in stops]

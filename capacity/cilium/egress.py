@@ -41,6 +41,11 @@ def egress_entries(
     limit
         egressGateway.maxPolicyEntries; the default of the version if left out. [entry]
 
+    Returns
+    -------
+    EgressEntries
+        Entries, limit, and the size needed. [entry]
+
     Raises
     ------
     SettingsError

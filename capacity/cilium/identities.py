@@ -224,6 +224,11 @@ def usage(inventory: Inventory, *, version: str, options: Options | None = None)
     inventory, version, options
         As for `listed`; ``cluster-id`` and ``max-connected-clusters`` choose the limit.
 
+    Returns
+    -------
+    Usage
+        Identities needed and there are [1], and table savings by label.
+
     Raises
     ------
     FactError

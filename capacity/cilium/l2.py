@@ -46,6 +46,11 @@ def lease_load(
     qps
         k8sClientRateLimit.qps. [1/s]
 
+    Returns
+    -------
+    LeaseLoad
+        Requests a second that are needed and allowed. [1/s]
+
     Raises
     ------
     SettingsError

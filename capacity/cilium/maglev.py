@@ -68,7 +68,18 @@ class Advice:
 
 
 def table_sizes(version: str) -> tuple[int, ...]:
-    """Give the table sizes that the agent takes: primes, smallest first."""
+    """Give the table sizes that the agent takes: primes, smallest first.
+
+    Parameters
+    ----------
+    version
+        Cilium version.
+
+    Returns
+    -------
+    tuple of int
+        Values of maglev.tableSize. [1]
+    """
     note = facts.options(version).filter(option=OPTION)["note"][0]
     return tuple(map(int, re.findall(r"\d+", note)))
 
@@ -129,13 +140,37 @@ def lookup_table(
 
 
 def names(count: int) -> list[str]:
-    """Name backends 10.0.0.1:8080, 10.0.0.2:8080 … as an agent up to 1.17 hashes them."""
+    """Name backends 10.0.0.1:8080, 10.0.0.2:8080 … as an agent up to 1.17 hashes them.
+
+    Parameters
+    ----------
+    count
+        Backends. [1]
+
+    Returns
+    -------
+    list of str
+        As `lookup_table` takes them.
+    """
     numbers = range(1, count + 1)
     return [f"[10.{n >> 16}.{n >> 8 & 255}.{n & 255}:8080,State:active]" for n in numbers]
 
 
 def shares(table: Slots, backends: int) -> Slots:
-    """Count the slots of each backend; without any a backend gets no traffic."""
+    """Count the slots of each backend; without any a backend gets no traffic.
+
+    Parameters
+    ----------
+    table
+        By `lookup_table`.
+    backends
+        How many there are, also of those without a slot. [1]
+
+    Returns
+    -------
+    ndarray, shape (backends,)
+        Slots of each. [1]
+    """
     return np.bincount(table, minlength=backends).astype(np.int64)
 
 
@@ -150,6 +185,11 @@ def moved(backends: Sequence[str], removed: int, table_size: int, *, seed: str =
         As for `lookup_table`.
     removed
         Position of the backend that leaves.
+
+    Returns
+    -------
+    int
+        Slots. [1]
     """
     before = lookup_table(backends, table_size, seed=seed)
     if len(backends) < 2:
@@ -181,6 +221,13 @@ def advice(
         Frontends that have a table, of each family: see lb_entries; families that are on.
     cpus
         Possible CPUs of the node, for the outer map.
+    seed
+        maglev.hashSeed: 12 bytes in base64.
+
+    Returns
+    -------
+    Advice
+        The size to take [1], and table `MAGLEV`: what each size costs.
 
     Raises
     ------

@@ -72,6 +72,11 @@ def minor(version: str) -> str:
     version
         A Cilium version as agents, charts or people write it.
 
+    Returns
+    -------
+    str
+        Such as ``1.18``.
+
     Raises
     ------
     FactError
@@ -153,7 +158,22 @@ def options(version: str | None = None) -> pl.DataFrame:
     """Give agent options that bear on capacity: default, bounds, unit, Helm value, side effect.
 
     `default` is the agent's, `chart_default` what the Helm chart writes where the user says
-    nothing (null: it writes nothing). Parameters and Raises as in `maps`.
+    nothing (null: it writes nothing).
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `OPTIONS`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -164,7 +184,22 @@ def options(version: str | None = None) -> pl.DataFrame:
 
 
 def chart_values(version: str | None = None) -> pl.DataFrame:
-    """Give the values of Cilium's Helm chart. Parameters and Raises as in `maps`.
+    """Give the values of Cilium's Helm chart.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `CHART_VALUES`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -175,7 +210,22 @@ def chart_values(version: str | None = None) -> pl.DataFrame:
 
 
 def chart_types(version: str | None = None) -> pl.DataFrame:
-    """Give the types that values of Cilium's Helm chart may have. Parameters, Raises as in `maps`.
+    """Give the types that values of Cilium's Helm chart may have.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `CHART_TYPES`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -188,7 +238,20 @@ def chart_types(version: str | None = None) -> pl.DataFrame:
 def metrics(version: str | None = None) -> pl.DataFrame:
     """Give metrics of agent and operator: type, labels, unit, the Helm value that turns them on.
 
-    Parameters and Raises as in `maps`.
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `METRICS`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -199,7 +262,22 @@ def metrics(version: str | None = None) -> pl.DataFrame:
 
 
 def removed_values(version: str | None = None) -> pl.DataFrame:
-    """Give Helm values that must not be set any more. Parameters and Raises as in `maps`.
+    """Give Helm values that must not be set any more.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `REMOVED_VALUES`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -210,7 +288,22 @@ def removed_values(version: str | None = None) -> pl.DataFrame:
 
 
 def caveats(version: str | None = None) -> pl.DataFrame:
-    """Give ways in which a metric misleads, with the issue. Parameters and Raises as in `maps`.
+    """Give ways in which a metric misleads, with the issue.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `CAVEATS`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -224,7 +317,22 @@ def limits(version: str | None = None) -> pl.DataFrame:
     """Give limits that are not the size of one map: IDs, ports, clusters, entries of an endpoint.
 
     A limit has several rows where it depends on a condition; `default` marks the row that holds
-    where nothing is configured, the last of its limit. Parameters and Raises as in `maps`.
+    where nothing is configured, the last of its limit.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `LIMITS`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -239,7 +347,21 @@ def dynamic(version: str | None = None) -> pl.DataFrame:
 
     Element sizes are IPv6 key plus value in bytes; upstream's unit test takes 48 for
     bpf-sock-rev-map-max, agents take 52 (cilium/cilium issue 32184). Bounds are entries.
-    Parameters and Raises as in `maps`.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `DYNAMIC`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -250,7 +372,22 @@ def dynamic(version: str | None = None) -> pl.DataFrame:
 
 
 def components(version: str | None = None) -> pl.DataFrame:
-    """Give the containers of Cilium and their objects. Parameters and Raises as in `maps`.
+    """Give the containers of Cilium and their objects.
+
+    Parameters
+    ----------
+    version
+        Only rows that hold for this Cilium version. All rows where None.
+
+    Returns
+    -------
+    DataFrame
+        Table `COMPONENTS`.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
 
     Examples
     --------
@@ -263,6 +400,11 @@ def components(version: str | None = None) -> pl.DataFrame:
 def managed() -> pl.DataFrame:
     """Give managed services that run Cilium, and what their users can change.
 
+    Returns
+    -------
+    DataFrame
+        Table `MANAGED`.
+
     Examples
     --------
     >>> managed()["provider"].to_list()
@@ -273,6 +415,11 @@ def managed() -> pl.DataFrame:
 
 def quantities() -> pl.DataFrame:
     """Give the keys of column `quantity` everywhere: unit, meaning, metrics they are made from.
+
+    Returns
+    -------
+    DataFrame
+        Table `QUANTITIES`.
 
     Examples
     --------
@@ -285,6 +432,11 @@ def quantities() -> pl.DataFrame:
 def evidence() -> pl.DataFrame:
     """Give what was read of each version in `VERSIONS`: commit of cilium/cilium, day, its place.
 
+    Returns
+    -------
+    DataFrame
+        Table `EVIDENCE`: a row a version.
+
     Examples
     --------
     >>> evidence()["version"].to_list()[-1] == LATEST
@@ -296,6 +448,11 @@ def evidence() -> pl.DataFrame:
 @cache
 def sources() -> pl.DataFrame:
     """Give every source and the number of rows of all facts files that rest on it.
+
+    Returns
+    -------
+    DataFrame
+        Columns source and rows [1], the source of most rows first.
 
     Examples
     --------
@@ -326,6 +483,11 @@ def map_of_label(label: str, version: str) -> str | None:
         name of a pinned map.
     version
         Cilium version of the agent.
+
+    Returns
+    -------
+    str or None
+        Name of the pinned map, or how it begins where each endpoint has one.
 
     Raises
     ------

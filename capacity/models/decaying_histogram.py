@@ -62,6 +62,18 @@ class DecayingHistogram(BaseEstimator):  # type: ignore[misc]
     def fit(self, X: object, y: npt.ArrayLike) -> DecayingHistogram:  # noqa: ARG002, N803
         """Fit to rows in time order; X is not used.
 
+        Parameters
+        ----------
+        X
+            Not used.
+        y
+            Values, oldest first; shape (n,).
+
+        Returns
+        -------
+        DecayingHistogram
+            Itself.
+
         Raises
         ------
         ModelError
@@ -87,18 +99,55 @@ class DecayingHistogram(BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.first * ((1 + self.growth) ** bucket - 1) / self.growth)
 
     def quantile(self, level: float, *, end: bool = True) -> float:
-        """Give the upper (or lower) end of the bucket that holds a quantile."""
+        """Give the upper (or lower) end of the bucket that holds a quantile.
+
+        Parameters
+        ----------
+        level
+            0…1. [1]
+        end
+            Upper end of the bucket, else the lower.
+
+        Returns
+        -------
+        float
+            In the unit of y.
+        """
         check_is_fitted(self)
         held = np.cumsum(self.weights_)
         at = min(int(np.searchsorted(held, level - 1e-12)), len(held) - 1)
         return float((self.ends_ if end else self.starts_)[at])
 
     def predict(self, X: npt.ArrayLike) -> Array:  # noqa: N803
-        """Give the percentile, the same for each row of X."""
+        """Give the percentile, the same for each row of X.
+
+        Parameters
+        ----------
+        X
+            Only its length counts.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            In the unit of y.
+        """
         return np.full(len(np.asarray(X)), self.quantile(self.percentile))
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
-        """Give the buckets' ends around the central interval, the same for each row of X."""
+        """Give the buckets' ends around the central interval, the same for each row of X.
+
+        Parameters
+        ----------
+        X
+            Only its length counts.
+        level
+            Of the interval, 0…1. [1]
+
+        Returns
+        -------
+        lower, upper : ndarray, shape (m,)
+            In the unit of y.
+        """
         rows = len(np.asarray(X))
         low = self.quantile((1 - level) / 2, end=False)
         return np.full(rows, low), np.full(rows, self.quantile((1 + level) / 2))

@@ -161,6 +161,18 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
     def fit(self, X: object, y: npt.ArrayLike) -> NodeGrowth:  # noqa: ARG002, N803
         """Fit to counts on a regular grid, oldest first; X is not used.
 
+        Parameters
+        ----------
+        X
+            Not used.
+        y
+            Counts, shape (n,). [1]
+
+        Returns
+        -------
+        NodeGrowth
+            Itself.
+
         Raises
         ------
         ModelError
@@ -186,7 +198,18 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: npt.ArrayLike) -> Array:  # noqa: N803
-        """Give the expected count at steps ahead of the newest."""
+        """Give the expected count at steps ahead of the newest.
+
+        Parameters
+        ----------
+        X
+            Steps ahead, shape (m,). [step]
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            Counts. [1]
+        """
         check_is_fitted(self)
         ahead = np.asarray(X, float)
         laws = np.stack([law(self.history_, ahead) for law in TRENDS.values()])
@@ -196,7 +219,18 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.season_.at(len(self.history_) - 1 + ahead))
 
     def paths(self, steps: int) -> Array:
-        """Draw counts 1…steps ahead, shape (draws, steps), never below 1."""
+        """Draw counts 1…steps ahead, shape (draws, steps), never below 1.
+
+        Parameters
+        ----------
+        steps
+            How far to look. [step]
+
+        Returns
+        -------
+        ndarray, shape (draws, steps)
+            Counts. [1]
+        """
         check_is_fitted(self)
         rng = np.random.default_rng(self.seed)
         ahead = np.arange(1.0, steps + 1)
@@ -255,11 +289,35 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         return np.asarray(np.where(np.arange(1, steps + 1) >= come, size, 0.0))
 
     def deviation(self, ahead: Array) -> Array:
-        """Give the standard deviation of draws around a law at steps ahead, points' noise apart."""
+        """Give the standard deviation of draws around a law at steps ahead, points' noise apart.
+
+        Parameters
+        ----------
+        ahead
+            Steps ahead, shape (m,). [step]
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            Of counts. [1]
+        """
         return deviation(self.doubt_, ahead, self.per_day, self.spread)
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
-        """Give the lower and upper end of the central prediction interval at steps ahead."""
+        """Give the lower and upper end of the central prediction interval at steps ahead.
+
+        Parameters
+        ----------
+        X
+            Steps ahead, as for `predict`. [step]
+        level
+            Of the interval, 0…1. [1]
+
+        Returns
+        -------
+        lower, upper : ndarray, shape (m,)
+            Counts. [1]
+        """
         ahead = np.asarray(X, int)
         ends = np.quantile(
             self.paths(int(ahead.max()))[:, ahead - 1], [(1 - level) / 2, (1 + level) / 2], axis=0

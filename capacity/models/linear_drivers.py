@@ -115,6 +115,18 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> LinearDrivers:  # noqa: N803
         """Fit to rows in time order.
 
+        Parameters
+        ----------
+        X
+            Drivers, shape (n, p), oldest row first.
+        y
+            What they move, shape (n,), in any unit.
+
+        Returns
+        -------
+        LinearDrivers
+            Itself.
+
         Raises
         ------
         ModelError
@@ -174,7 +186,18 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return out
 
     def predict(self, X: npt.ArrayLike) -> Array:  # noqa: N803
-        """Give the fit at rows of drivers, with the newest offset."""
+        """Give the fit at rows of drivers, with the newest offset.
+
+        Parameters
+        ----------
+        X
+            Drivers, a row a value wanted, columns as in `fit`; shape (m, p).
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            In the unit of y.
+        """
         check_is_fitted(self)
         return np.asarray(self.intercept_ + self.shift_ + np.asarray(X, float) @ self.coef_)
 
@@ -199,6 +222,11 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Rows are times so many steps ahead: each has noise of its own, and the newest offset
             dies out as `memory_` tells. Where left out a draw keeps its noise in all rows, so that
             more load never needs less.
+
+        Returns
+        -------
+        ndarray, shape (draws, m)
+            In the unit of y.
         """
         check_is_fitted(self)
         rng = np.random.default_rng(self.seed + 1)
@@ -224,7 +252,20 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return lasting ** (ahead - 1), np.sqrt(1 - np.minimum(known, _MOST_KNOWN) ** 2)
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
-        """Give the lower and upper end of the central prediction interval."""
+        """Give the lower and upper end of the central prediction interval.
+
+        Parameters
+        ----------
+        X
+            Drivers, a row a value wanted, columns as in `fit`; shape (m, p).
+        level
+            Of the interval, 0…1. [1]
+
+        Returns
+        -------
+        lower, upper : ndarray, shape (m,)
+            In the unit of y.
+        """
         ends = np.quantile(self.sample(X), [(1 - level) / 2, (1 + level) / 2], axis=0)
         return ends[0], ends[1]
 

@@ -48,6 +48,11 @@ def diagnose(
     coincides_with_collection
         Whether the drops come with collections (cilium_datapath_conntrack_gc_runs_total).
 
+    Returns
+    -------
+    Diagnosis
+        The finding, in words why, and what to do.
+
     Examples
     --------
     >>> diagnose(12, pressure=0.03, kernel="5.14", coincides_with_collection=True).finding

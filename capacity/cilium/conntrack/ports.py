@@ -53,6 +53,11 @@ def port_use(
     node_port_range
         Option node-port-range, as ``30000,32767``: SNAT takes the ports above its end.
 
+    Returns
+    -------
+    PortUse
+        Ports of an address [1], use of all [1], share of connections that fail [1].
+
     Raises
     ------
     SettingsError

@@ -91,6 +91,18 @@ class Lifetimes:
 def lifetimes(version: str, options: Mapping[str, Any] | None = None) -> Lifetimes:
     """Give the timeouts of a version, or those that options set.
 
+    Parameters
+    ----------
+    version
+        Cilium version.
+    options
+        Agent flags ``bpf-ct-timeout-…``; other flags are left alone.
+
+    Returns
+    -------
+    Lifetimes
+        Of each kind of connection. [s]
+
     Raises
     ------
     SettingsError

@@ -43,6 +43,11 @@ def ready(inventory: Inventory, *, version: str, options: Options | None = None)
         each, or by their labels, as since 1.17; ``proxy-precedence`` (true or false) whether a
         redirect leaves out what it covers, as since 1.17.
 
+    Returns
+    -------
+    Cluster
+        What `rows` and `explain` list and count from.
+
     Raises
     ------
     FactError
@@ -272,6 +277,11 @@ def conflicts(
     ----------
     inventory, version, options
         See `ready`.
+
+    Returns
+    -------
+    DataFrame
+        A row an endpoint and direction whose rules cannot be merged, with the reason.
 
     Raises
     ------

@@ -156,6 +156,16 @@ def map_limit(
 ) -> int:
     """Give the size of every policy map: as asked, else as configured, else the default. [entry].
 
+    Parameters
+    ----------
+    inventory, version, options, limit
+        As for `growth`.
+
+    Returns
+    -------
+    int
+        Entries of a policy map. [entry]
+
     Raises
     ------
     SettingsError

@@ -82,7 +82,13 @@ class ServiceIds:
         )
 
     def as_dict(self) -> dict[str, int | float | None]:
-        """Give the numbers for programs."""
+        """Give the numbers for programs.
+
+        Returns
+        -------
+        dict
+            Each field by its name, and the share used.
+        """
         return {
             "used": self.used, "limit": self.limit, "share": self.share,
             "services": self.services, "most_services": self.most_services,
@@ -104,6 +110,11 @@ def count(inventory: Inventory, *, version: str, options: Options | None = None)
         traffic policy Local. ``node_port_addresses`` lists its addresses for NodePort; without it
         one of each family is counted.
 
+    Returns
+    -------
+    Counted
+        Frontends with their numbers, backends in use, the node they are counted for.
+
     Raises
     ------
     FactError
@@ -124,12 +135,22 @@ def lb_entries(
 ) -> pl.DataFrame:
     """Count the entries of each load balancer map of a node.
 
-    Parameters and Raises as in `count`.
+    Parameters
+    ----------
+    inventory, version, options
+        As for `count`.
 
     Returns
     -------
     DataFrame
         Table lb_entries: a row a map of the families that are on.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option is not known or has a value that the agent does not take.
 
     Examples
     --------
@@ -144,7 +165,20 @@ def lb_entries(
 def entries_of(
     counted: Counted, inventory: Inventory, options: Options | None = None
 ) -> pl.DataFrame:
-    """Give table lb_entries of what was counted."""
+    """Give table lb_entries of what was counted.
+
+    Parameters
+    ----------
+    counted
+        By `count`.
+    inventory, options
+        The same that were counted.
+
+    Returns
+    -------
+    DataFrame
+        Table lb_entries: a row a map, entries as counts.
+    """
     shapes = {row["map"]: row for row in facts.maps(counted.chosen.version).iter_rows(named=True)}
     rows = []
     for family in counted.chosen.families:
@@ -185,13 +219,41 @@ def _has_table() -> pl.Expr:
 def heaviest(inventory: Inventory, *, version: str, options: Options | None = None) -> pl.DataFrame:
     """Tell what each service costs, the one with most entries of the services map first.
 
-    Parameters and Raises as in `count`. Returns table service_entries.
+    Parameters
+    ----------
+    inventory, version, options
+        As for `count`.
+
+    Returns
+    -------
+    DataFrame
+        Table service_entries: a row a service, entries as counts.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option is not known or has a value that the agent does not take.
     """
     return heaviest_of(count(inventory, version=version, options=options), inventory)
 
 
 def heaviest_of(counted: Counted, inventory: Inventory) -> pl.DataFrame:
-    """Give table service_entries of what was counted."""
+    """Give table service_entries of what was counted.
+
+    Parameters
+    ----------
+    counted
+        By `count`.
+    inventory
+        The same that was counted.
+
+    Returns
+    -------
+    DataFrame
+        Table service_entries.
+    """
     keys = ["namespace", "service"]
     made = counted.frontends.group_by(keys).agg(
         service_ids=pl.len().cast(pl.Int64),
@@ -211,7 +273,24 @@ def frontends_of(
 ) -> pl.DataFrame:
     """Give table frontends of the service ``namespace/name``; no rows where it has none.
 
-    Parameters and Raises as in `count`.
+    Parameters
+    ----------
+    inventory, version, options
+        As for `count`.
+    name
+        ``namespace/name`` of a service.
+
+    Returns
+    -------
+    DataFrame
+        Table frontends: a row an address, port and scope.
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option is not known or has a value that the agent does not take.
     """
     counted = count(inventory, version=version, options=options).frontends
     namespace, _, service = name.rpartition("/")
@@ -231,13 +310,40 @@ def service_ids(
     """Tell how many of a node's service IDs are used, and how many services of this mix fit.
 
     A frontend takes an ID in either family; no setting adds IDs.
-    Parameters and Raises as in `count`.
+
+    Parameters
+    ----------
+    inventory, version, options
+        As for `count`.
+
+    Returns
+    -------
+    ServiceIds
+        IDs used [1], and how many services of this mix fit [1].
+
+    Raises
+    ------
+    FactError
+        If nothing is known about the version.
+    SettingsError
+        If an option is not known or has a value that the agent does not take.
     """
     return ids_of(count(inventory, version=version, options=options))
 
 
 def ids_of(counted: Counted) -> ServiceIds:
-    """Give the service IDs of what was counted."""
+    """Give the service IDs of what was counted.
+
+    Parameters
+    ----------
+    counted
+        By `count`.
+
+    Returns
+    -------
+    ServiceIds
+        As of `service_ids`.
+    """
     rows = facts.limits(counted.chosen.version).filter(limit="service-ids")
     limit, used = int(rows["value"][-1]), counted.frontends.height
     services = counted.frontends.select("namespace", "service").unique().height
@@ -254,6 +360,11 @@ def lb_map_max(entries: int, *, share: float = 0.7) -> int:
         Of the fullest load balancer map. [entry]
     share
         0…1. [1]
+
+    Returns
+    -------
+    int
+        Rounded up. [entry]
 
     Raises
     ------
