@@ -22,6 +22,7 @@ from capacity.cli_report import report
 from capacity.cli_resources import resources
 from capacity.cli_scenario import scenario
 from capacity.cli_schedule import schedule
+from capacity.cli_sections import Sections
 from capacity.cli_serve import serve
 from capacity.cli_services import services
 from capacity.cli_settings import SHORT, WRONG, options, progress, say
@@ -37,7 +38,7 @@ _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 _VERSION = click.option("--cilium", metavar="VERSION", help="Cilium version, e.g. 1.18.")
 
 
-@click.group(context_settings=_CONTEXT)
+@click.group(cls=Sections, context_settings=_CONTEXT)
 @click.version_option(package_name="cilium-capacity", prog_name="capacity")
 def cli() -> None:
     """Capacity planning for Cilium: what breaks first, when, and what to set today.
@@ -89,7 +90,8 @@ def plan_command(out: Path | None, output: str, dry_run: bool, **options: Any) -
     for warning in made.warnings:
         say(f"warning: {warning}")
     if out is not None:
-        say(f"written: {out}")
+        page = out / "report.html"
+        say(f"written: {out}" + (f"; open {page} in a browser" if page.exists() else ""))
     # The demo is not the caller's cluster: it never fails a pipeline
     if settings.source != DEMO:
         sys.exit({"fits": 0, "short": SHORT, "unknown": WRONG}[made.verdict])

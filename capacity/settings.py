@@ -202,7 +202,7 @@ def _faults(settings: PlanSettings) -> list[str]:
     for item in settings.set:
         name, equals, value = item.partition("=")
         if not equals or name.strip() not in DRIVER_NAMES:
-            out.append(f"set: {item!r} is not DRIVER=VALUE with a driver of {DRIVER_NAMES}")
+            out.append(f"set: {item!r} is not DRIVER=VALUE; drivers are {', '.join(DRIVER_NAMES)}")
         elif not _is_amount(value):
             out.append(f"set: {value!r} in {item!r} is not a number of 0 or more")
     return out

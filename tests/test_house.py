@@ -18,6 +18,7 @@ import pytest
 import capacity
 from capacity import errors
 from capacity.cli import cli
+from capacity.cli_sections import SECTIONS
 from capacity.settings import PlanSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,6 +94,16 @@ def commands(group: click.Group, above: tuple[str, ...] = ()) -> dict[str, click
         if isinstance(command, click.Group):
             found |= commands(command, (*above, name))
     return found
+
+
+def test_the_help_lists_every_command_in_a_section_on_a_line_of_its_own() -> None:
+    told = {name: words for section in SECTIONS.values() for name, words in section.items()}
+    assert set(told) == set(cli.commands)
+    help = cli.get_help(click.Context(cli, info_name="capacity", terminal_width=80))
+    for name, words in told.items():
+        assert f"  {name} " in help
+        assert words in help, "too long for a line"
+    assert "Other commands" not in help
 
 
 @pytest.mark.parametrize("name", sorted(commands(cli)))

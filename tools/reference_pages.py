@@ -16,6 +16,7 @@ import polars as pl
 
 from capacity import facts
 from capacity.cli import cli
+from capacity.fleet_settings import FleetSettings
 from capacity.settings import PlanSettings
 from capacity.tables import TABLES
 
@@ -153,12 +154,25 @@ def _facts(frame: pl.DataFrame, *code: str) -> str:
 
 def settings() -> str:
     """List the fields of PlanSettings: one contract of command line, notebook and library."""
+    return _fields(PlanSettings)
+
+
+def fleet_settings() -> str:
+    """List the fields of FleetSettings."""
+    return _fields(FleetSettings)
+
+
+def _fields(kind: type[Any]) -> str:
     rows = (
-        (_code(f.name), _code(f.type), _code(repr(f.default)), _cell(f.metadata["unit"]),
-         _cell(f.metadata["help"]))
-        for f in dataclasses.fields(PlanSettings)
+        (_code(f.name), _code(f.type), _default(f), _cell(f.metadata.get("unit")),
+         _cell(f.metadata.get("help")))
+        for f in dataclasses.fields(kind)
     )  # fmt: skip
     return _table(("field", "type", "default", "unit", "meaning"), rows)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    return "needed" if field.default is dataclasses.MISSING else _code(repr(field.default))
 
 
 def commands() -> str:
@@ -195,7 +209,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     made.__name__: made
     for made in (
         tables, maps, metrics, quantities, limits, options, helm, removed_values, settings,
-        commands,
+        fleet_settings, commands,
     )
 }  # fmt: skip
 

@@ -25,6 +25,11 @@ def fleet_first(limits: pl.DataFrame) -> go.Figure:
     limits
         Table fleet. The bar of a cluster runs from the node count at the accepted risk to the
         median's, both divided by today's nodes.
+
+    Returns
+    -------
+    Figure
+        A bar a cluster.
     """
     first = first_limits(limits)
     shown = first.head(_MOST)
@@ -116,6 +121,11 @@ def fleet_fill(limits: pl.DataFrame) -> go.Figure:
     ----------
     limits
         Table fleet. A cell is empty where a cluster does not observe the resource.
+
+    Returns
+    -------
+    Figure
+        A heat map, a row a cluster. [% of the limit]
     """
     seen = limits.filter(pl.col("usage").is_not_null())
     named = seen.with_columns(
@@ -173,6 +183,11 @@ def fleet_meshes(meshes: pl.DataFrame) -> go.Figure:
     ----------
     meshes
         Table mesh of fleets.
+
+    Returns
+    -------
+    Figure
+        A bar a mesh. [% of the limit]
     """
     rows = meshes.sort("usage", "mesh", descending=[True, False]).head(_MOST)
     if rows.is_empty():
