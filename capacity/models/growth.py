@@ -268,7 +268,22 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         return np.asarray(np.where(stepped[:, None], alone, others))
 
     def steps_to_come(self, many: int, ahead: int, rng: Generator) -> Array:
-        """Draw sums of the steps that come, shape (many, ahead)."""
+        """Draw sums of the steps that come.
+
+        Parameters
+        ----------
+        many
+            Paths to draw. [1]
+        ahead
+            How far to look. [step]
+        rng
+            Where chance comes from.
+
+        Returns
+        -------
+        ndarray, shape (many, ahead)
+            What the steps add up to by then. [1]
+        """
         sizes = self.steps_.sizes
         if len(sizes) == 0:
             return np.zeros((many, ahead))
