@@ -12,6 +12,7 @@ SECTIONS: Final = {
         "plan": "what breaks first, at which node count and date, what to set",
         "read": "what is in an export, what was refused, what is missing",
         "shapes": "how large the cluster can get; one or several",
+        "scenario": "what if: denser, split, meshed, another version; compared",
         "backtest": "how right forecasts would have been on your history",
         "ledger": "how right those of past reports were",
     },

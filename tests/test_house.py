@@ -96,14 +96,14 @@ def commands(group: click.Group, above: tuple[str, ...] = ()) -> dict[str, click
     return found
 
 
-def test_the_help_lists_every_command_in_a_section_on_a_line_of_its_own() -> None:
+def test_the_help_lists_every_command_on_a_line_of_its_own() -> None:
     told = {name: words for section in SECTIONS.values() for name, words in section.items()}
-    assert set(told) == set(cli.commands)
+    assert set(told) <= set(cli.commands)
     help = cli.get_help(click.Context(cli, info_name="capacity", terminal_width=80))
     for name, words in told.items():
-        assert f"  {name} " in help
         assert words in help, "too long for a line"
-    assert "Other commands" not in help
+    for name in cli.commands:
+        assert help.count(f"\n  {name} ") == 1
 
 
 @pytest.mark.parametrize("name", sorted(commands(cli)))
