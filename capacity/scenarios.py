@@ -202,7 +202,7 @@ def _load(base: _Base, change: Change) -> list[dict[str, Any]]:
         kvstore = inventory.option("identity-allocation-mode") == "kvstore"
     pods = max(endpoints - _OWN_ENDPOINTS * nodes, 0.0)
     load = Load(nodes, pods, identities, change.churn, slices, kvstore)
-    quota = fact_limits(version).filter(limit="etcd-database")["value"][0]
+    quota = fact_limits(version).filter(limit="etcd-database", default=True)["value"][0]
     return [
         row | {"scenario": change.name, "cluster": base.seen.cluster, "nodes": round(nodes),
                "limit": float(quota) if row["what"] == "etcd database" else None}

@@ -19,7 +19,7 @@ from capacity.units import parse_bytes, parse_duration
 DEMO: Final = "demo"
 T = TypeVar("T")
 # Providers of facts/managed.csv, which a test compares
-MANAGED: Final = ("gke", "aks", "eks")
+MANAGED: Final = ("gke", "aks", "eks", "eks-hybrid")
 # The columns of table drivers, which a test compares: importing polars here would slow --help
 DRIVER_NAMES: Final = (
     "nodes",
@@ -88,8 +88,8 @@ class PlanSettings:
         "byte",
     )  # fmt: skip
     managed: str | None = _field(
-        None, "Managed service that runs Cilium: gke, aks or eks. Only what its users can change "
-        "is recommended.",
+        None, "Managed service that runs Cilium: gke, aks, eks or eks-hybrid. Only what its "
+        "users can change is recommended.",
     )  # fmt: skip
     price_cpu: float | None = _field(
         None, "Price of a CPU core for a month, in your currency; prices requests.", "1"

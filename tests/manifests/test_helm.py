@@ -66,17 +66,21 @@ def schema(version: str) -> dict[str, Any]:
     return root
 
 
+def write_chart(version: str, folder: Path) -> None:
+    """Write a chart whose schema is that of the facts; it prints the values it gets."""
+    (folder / "templates").mkdir(parents=True)
+    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: cilium, version: 0.0.1}\n")
+    (folder / "values.yaml").write_text("{}\n")
+    (folder / "values.schema.json").write_text(json.dumps(schema(version)))
+    (folder / "templates" / "values.yaml").write_text("{{ toYaml .Values }}\n")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give a chart for each version: its schema from the facts; it prints the values it gets."""
     out = {}
     for version in ("1.14", "1.17", "1.20"):
-        folder = out[version] = tmp_path_factory.mktemp("chart") / "cilium"
-        (folder / "templates").mkdir(parents=True)
-        (folder / "Chart.yaml").write_text("{apiVersion: v2, name: cilium, version: 0.0.1}\n")
-        (folder / "values.yaml").write_text("{}\n")
-        (folder / "values.schema.json").write_text(json.dumps(schema(version)))
-        (folder / "templates" / "values.yaml").write_text("{{ toYaml .Values }}\n")
+        out[version] = tmp_path_factory.mktemp("chart") / "cilium"
+        write_chart(version, out[version])
     return out
 
 
