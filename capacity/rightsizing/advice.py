@@ -136,6 +136,10 @@ def _targets(rows: pl.DataFrame, rule: Rule, settings: RightsizingSettings) -> p
         return pl.when(is_near.fill_null(value=False)).then(now).otherwise(new)
 
     told = told.with_columns(new_request=kept("now_request", "new_request", pl.col("lower")))
+    if rule.is_proportional:
+        # Kubernetes takes the limit for a request that is not set
+        ratio = pl.col("limit") / pl.coalesce("request", "limit")
+        told = told.with_columns(new_limit=rounded(ratio * pl.col("new_request")))
     # A limit below its request is refused by the API server
     floor_limit = pl.max_horizontal("new_limit", "new_request")
     told = told.with_columns(new_limit=pl.when(pl.col("new_limit").is_not_null()).then(floor_limit))

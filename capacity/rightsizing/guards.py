@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from capacity import facts
 from capacity.errors import CapacityError
 from capacity.rightsizing_settings import RightsizingSettings
 from capacity.tables import GUARDS, check
@@ -163,8 +164,19 @@ def _budget(one: Row, there: _There) -> Iterator[Row]:
     away, why = 1, "one of a StatefulSet at a time, as members may vote"
     if one["kind"] == "Deployment":
         away, why = _away(one, many)
+    helm = _helm_key(one)
+    why += f"; where Helm installs it, rather {helm}.enabled: true" if helm else ""
     row = _row(one, "pdb", one["workload"], "maxUnavailable", "1", away, why)
     yield {**row, "selector": json.dumps(told["selector"], sort_keys=True)}
+
+
+def _helm_key(one: Row) -> str | None:
+    """Give the value of Cilium's chart that makes a budget for one of its own Deployments."""
+    if one["namespace"] != "kube-system":
+        return None
+    own = facts.components().filter(kind=one["kind"], name=one["workload"])
+    keys = [f"{key.removesuffix('.resources')}.podDisruptionBudget" for key in own["resources"]]
+    return min(keys, key=len) if keys else None
 
 
 def _away(one: Row, many: int) -> tuple[int, str]:

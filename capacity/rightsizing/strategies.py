@@ -34,6 +34,8 @@ class Rule:
     lower: pl.Expr
     upper: pl.Expr
     words: str
+    # The limit keeps its ratio to the request as it is set in the end
+    is_proportional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,6 @@ _VPA_MARGIN: Final = 1.15
 _VPA_TARGET: Final = pl.col("vpa90") * _VPA_MARGIN
 _VPA_LOWER: Final = pl.col("vpa50") * _VPA_MARGIN * (1 + 0.001 / pl.col("confidence")).pow(-2)
 _VPA_UPPER: Final = pl.col("vpa95") * _VPA_MARGIN * (1 + 1 / pl.col("confidence"))
-# VPA keeps the ratio of limit to request (controlledValues: RequestsAndLimits, its default)
-_PROPORTIONAL: Final = pl.col("limit") / pl.col("request") * _VPA_TARGET
 _VPA_SOURCE: Final = (
     "kubernetes/autoscaler 55c37cd5eb vertical-pod-autoscaler/pkg/recommender logic/recommender.go"
 )
@@ -130,7 +130,8 @@ _VPA_WORDS: Final = "90th percentile of the decaying histogram + 15 %"
 _VPA: Final = Strategy(
     source=_VPA_SOURCE,
     rules={
-        name: Rule(_VPA_TARGET, _PROPORTIONAL, _VPA_LOWER, _VPA_UPPER, f"{_VPA_WORDS} of {what}")
+        # VPA keeps the ratio of limit to request: controlledValues RequestsAndLimits, its default
+        name: Rule(_VPA_TARGET, _NOTHING, _VPA_LOWER, _VPA_UPPER, f"{_VPA_WORDS} of {what}", True)
         for name, what in (("cpu", "all samples"), ("memory", "daily peaks"))
     },
     floors=_VPA_FLOORS,

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capacity import facts
 from capacity.inventory import Inventory
 from capacity.load import read_inventory
 from capacity.manifests.workload_guards import texts
@@ -194,6 +195,25 @@ def test_a_second_budget_for_the_same_pods_is_not_made(pods: Pods, tmp_path: Pat
             "spec": {"minAvailable": 1, "selector": {"matchLabels": {"v": "1"}}}}  # fmt: skip
     told = planned(pods, inventory_of(tmp_path, *BASE, mine), guards=("pdb",))
     assert told.guards.is_empty()
+
+
+def test_budgets_of_ciliums_own_name_the_value_of_its_chart(tmp_path: Path) -> None:
+    own, made = [], Pods()
+    for name in ("cilium-operator", "hubble-relay", "clustermesh-apiserver"):
+        item = workload("Deployment", name, 2, "1", "1Gi")
+        item["metadata"]["namespace"] = "kube-system"
+        own.append(item)
+        made.pod(f"{name}-7d9f8c6b5d-x2x2x", used(), memory(), minutes=5, namespace="kube-system",
+                 owner=("Deployment", name))  # fmt: skip
+    told = planned(made, inventory_of(tmp_path, *own), guards=("pdb",)).guards
+    values = facts.chart_values("1.18")["key"].to_list()
+    for name, key in (
+        ("cilium-operator", "operator.podDisruptionBudget.enabled"),
+        ("hubble-relay", "hubble.relay.podDisruptionBudget.enabled"),
+        ("clustermesh-apiserver", "clustermesh.apiserver.podDisruptionBudget.enabled"),
+    ):
+        assert f"rather {key}: true" in told.filter(workload=name)["reason"][0]
+        assert key in values
 
 
 @settings(max_examples=25, deadline=None)
