@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
-from capacity.load import bpftool, cilium_lists, cilium_maps, cilium_tables
+from capacity.load import bpftool, cilium_lists, cilium_maps, cilium_status, cilium_tables
 from capacity.load.documents import Found
 
 Reader = tuple[Callable[[Any], bool], Callable[[Any, str], Found]]
@@ -93,7 +93,7 @@ _UNUSED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # Output → which JSON documents are of it, and how one is read; the first one wins
 JSON_READERS: Final[Mapping[str, Reader]] = {
-    "cilium-dbg status": (cilium_lists.is_status, cilium_lists.read_status),
+    "cilium-dbg status": (cilium_status.is_status, cilium_status.read_status),
     "cilium-dbg endpoint list": (cilium_lists.is_endpoints, cilium_lists.read_endpoints),
     "cilium-dbg identity list": (cilium_lists.is_identities, cilium_lists.read_identities),
     "cilium-dbg node list": (cilium_lists.is_nodes, cilium_lists.read_nodes),
@@ -185,10 +185,10 @@ def _other(text: bytes, place: str) -> tuple[str, Found] | None:
         return f"cilium-dbg {cilium_maps.COMMANDS[kind]}", cilium_maps.empty(kind, place)
     if begin.startswith((b"KVStore:", b"Kubernetes:", b"Etcd:")):
         told = text.decode("utf-8", "replace")
-        return "cilium-dbg status", cilium_lists.read_status_text(told, place)
+        return "cilium-dbg status", cilium_status.read_status_text(told, place)
     if begin.startswith((b"#### Read-only configurations", b"##### Read-write configurations")):
         told = text.decode("utf-8", "replace")
-        return "cilium-dbg config --all", cilium_lists.read_config_text(told, place)
+        return "cilium-dbg config --all", cilium_status.read_config_text(told, place)
     if begin.startswith(_HELP):
         fault = "is the help of a command that this version does not know so, not what it lists"
         return "cilium-dbg", Found(1, faults=(fault,))

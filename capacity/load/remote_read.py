@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from typing import Any, Final
 
@@ -19,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import urllib3
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+from google.protobuf import message
 from numba import njit
 
 from capacity.errors import ExportError
 from capacity.load.checksums import crc32c
 from capacity.load.prom_json import Answer
 from capacity.load.prom_server import BrokenOffError, RefusedError, Server, patiently
+from capacity.load.remote_messages import message_class
 from capacity.load.xor import Floats, Integers, decode
 
 Matcher = tuple[str, str, str]
@@ -37,32 +37,6 @@ _MATCHER: Final = re.compile(
     r"(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`]*`)\s*(?:,|$)",
     re.ASCII,
 )
-# Field name, number and type of the messages; unknown fields are passed over
-_INT, _DOUBLE, _TEXT, _BYTES, _ENUM = "int64", "double", "string", "bytes", "int32"
-_MESSAGES: Final[Mapping[str, Sequence[tuple[str, int, str, bool]]]] = {
-    "Label": [("name", 1, _TEXT, False), ("value", 2, _TEXT, False)],
-    "LabelMatcher": [
-        ("type", 1, _ENUM, False), ("name", 2, _TEXT, False), ("value", 3, _TEXT, False),
-    ],
-    "Query": [
-        ("start_timestamp_ms", 1, _INT, False), ("end_timestamp_ms", 2, _INT, False),
-        ("matchers", 3, "LabelMatcher", True),
-    ],
-    "ReadRequest": [
-        ("queries", 1, "Query", True), ("accepted_response_types", 2, _ENUM, True),
-    ],
-    "Sample": [("value", 1, _DOUBLE, False), ("timestamp", 2, _INT, False)],
-    # Histograms are only counted
-    "TimeSeries": [
-        ("labels", 1, "Label", True), ("samples", 2, "Sample", True),
-        ("histograms", 4, _BYTES, True),
-    ],
-    "QueryResult": [("timeseries", 1, "TimeSeries", True)],
-    "ReadResponse": [("results", 1, "QueryResult", True)],
-    "Chunk": [("type", 3, _ENUM, False), ("data", 4, _BYTES, False)],
-    "ChunkedSeries": [("labels", 1, "Label", True), ("chunks", 2, "Chunk", True)],
-    "ChunkedReadResponse": [("chunked_series", 1, "ChunkedSeries", True)],
-}  # fmt: skip
 _SAMPLES, _CHUNKS = 0, 1
 _STREAMED: Final = "application/x-streamed-protobuf"
 _SAMPLED: Final = "application/x-protobuf"
@@ -205,32 +179,12 @@ def read(
 
 
 def _request(matchers: Sequence[Matcher], wanted: Wanted) -> Any:
-    request = _message("ReadRequest")()
+    request = message_class("ReadRequest")()
     query = request.queries.add(start_timestamp_ms=wanted.start, end_timestamp_ms=wanted.end)
     for name, operator, value in matchers:
         query.matchers.add(type=_OPERATORS[operator], name=name, value=value)
     request.accepted_response_types.extend([_CHUNKS, _SAMPLES])
     return request
-
-
-@cache
-def _message(name: str) -> Any:
-    """Give the class of a message; its description is made here rather than in a generated file."""
-    file = descriptor_pb2.FileDescriptorProto(name="capacity/remote_read.proto", syntax="proto3")
-    file.package = "capacity"
-    field_type = descriptor_pb2.FieldDescriptorProto
-    for message_name, fields in _MESSAGES.items():
-        described = file.message_type.add(name=message_name)
-        for field_name, number, kind, is_repeated in fields:
-            field = described.field.add(name=field_name, number=number)
-            field.label = field_type.LABEL_REPEATED if is_repeated else field_type.LABEL_OPTIONAL
-            if kind in _MESSAGES:
-                field.type, field.type_name = field_type.TYPE_MESSAGE, f".capacity.{kind}"
-            else:
-                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"capacity.{name}"))
 
 
 def _understood(
@@ -330,7 +284,7 @@ def _uvarint(data: bytearray, at: int) -> tuple[int, int]:
 
 def _take_chunks(frames: Iterable[bytes], wanted: Wanted, gathered: _Gathered) -> None:
     """Decode the chunks of some frames."""
-    parse = _message("ChunkedReadResponse").FromString
+    parse = message_class("ChunkedReadResponse").FromString
     payloads: list[bytes] = []
     chunks: list[int] = []
     for series in chain.from_iterable(parse(frame).chunked_series for frame in frames):
@@ -375,7 +329,7 @@ def _take_samples(body: bytes, wanted: Wanted, gathered: _Gathered) -> None:
         unpacked = bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError:
         raise BrokenOffError("it is not packed by snappy") from None
-    results = _message("ReadResponse").FromString(unpacked).results
+    results = message_class("ReadResponse").FromString(unpacked).results
     found = [series for result in results for series in result.timeseries]
     gathered.refused[1] += sum(len(series.histograms) for series in found)
     gathered.labels.extend(_labels(series.labels, gathered.hidden_labels) for series in found)

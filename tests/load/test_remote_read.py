@@ -13,6 +13,7 @@ from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.load import prom_api, remote_read
 from capacity.load.checksums import crc32c
+from capacity.load.remote_messages import message_class
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving
 from tests.load.test_prom_api import END, QUICK, told, well
 
@@ -88,7 +89,7 @@ def frame(data: bytes) -> bytes:
 
 def sampled(count: int = 3) -> bytes:
     """An answer of samples: metric up of node a."""
-    message = remote_read._message("ReadResponse")()
+    message = message_class("ReadResponse")()
     series = message.results.add().timeseries.add()
     for name, value in (("__name__", "up"), ("node", "a")):
         series.labels.add(name=name, value=value)
@@ -141,7 +142,7 @@ def test_a_frame_without_its_end_is_told() -> None:
 
 
 def test_chunks_of_an_unknown_encoding_are_asked_for_as_json() -> None:
-    message = remote_read._message("ChunkedReadResponse")()
+    message = message_class("ChunkedReadResponse")()
     series = message.chunked_series.add()
     series.labels.add(name="__name__", value="up")
     series.chunks.add(type=4, data=b"\x00\x01")
@@ -153,7 +154,7 @@ def test_chunks_of_an_unknown_encoding_are_asked_for_as_json() -> None:
 
 
 def test_native_histograms_are_refused_by_name_and_counted() -> None:
-    message = remote_read._message("ChunkedReadResponse")()
+    message = message_class("ChunkedReadResponse")()
     series = message.chunked_series.add()
     series.labels.add(name="__name__", value="up")
     series.chunks.add(type=2, data=b"\x00\x07")
