@@ -153,7 +153,12 @@ def _slope(entries: Array, rest: Array, most: float) -> float:
 def _bytes(
     fact: dict[str, Any], size: int, held: int, options: Mapping[str, str], kernel: str
 ) -> tuple[float, float]:
-    """Give bytes of one map: reported, charged (the same where that is not known)."""
+    """Give bytes of one map: reported, charged.
+
+    Where the charge of a kernel is not known, as much more than it reports as on the kernel that
+    was measured: for ipcache on 6.12 the source comes to the same (96 and 64 byte for the two
+    nodes of an entry, 88 more than the 72 reported).
+    """
     prealloc = fact["prealloc"] == "always" or (
         fact["prealloc"] == "option" and options.get("preallocate-bpf-maps") == "true"
     )
@@ -164,7 +169,11 @@ def _bytes(
     }  # fmt: skip
     told = float(memlock_bytes(*shape, **more))
     paid = charged_bytes(*shape, **more)
-    return told, told if paid is None else float(paid)
+    if paid is not None:
+        return told, float(paid)
+    measured = more | {"kernel": KERNEL}
+    known = charged_bytes(*shape, **measured)
+    return told, told if known is None else told + known - memlock_bytes(*shape, **measured)
 
 
 def _each(fact: dict[str, Any], size: int, options: Mapping[str, str], kernel: str) -> float:
