@@ -37,9 +37,9 @@ def test_20_light_reports(benchmark: Any, notebooks: list[str], tmp_path: Path, 
     count = iter(range(100))
 
     def make() -> None:
-        with kernel.kernels(fork=fork) as start:
+        with kernel.kernels(map(Path, notebooks), fork=fork) as start:
             pairs = tuple((name, PlanSettings()) for name in notebooks)
-            run(Task("c", tmp_path / "out", str(next(count)), pairs), start, workers=2)
+            run(Task("c", tmp_path / "out", str(next(count)), pairs), start, workers=4)
 
     benchmark.pedantic(make, rounds=3 if fork else 1)
 
@@ -51,7 +51,7 @@ def test_20_more_light_reports(
     """What 20 reports add to a program that made some already, as in a fleet."""
     count = iter(range(100))
     pairs = tuple((name, PlanSettings()) for name in notebooks)
-    with kernel.kernels(fork=True) as start:
+    with kernel.kernels(map(Path, notebooks), fork=True) as start:
         benchmark.pedantic(
             lambda: run(
                 Task("c", tmp_path / "out", str(next(count)), pairs), start, workers=workers

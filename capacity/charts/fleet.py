@@ -14,6 +14,10 @@ from capacity.telling import amount, resource
 _MOST: Final = 25
 _MOST_RESOURCES: Final = 12
 _LONGEST: Final = 30
+# Orange and vermillion that let the page through: text on them can be read on white and on black
+_FILL: Final = [
+    [0, "rgba(128,128,128,0.1)"], [0.5, "rgba(230,159,0,0.45)"], [1, "rgba(213,94,0,0.6)"],
+]  # fmt: skip
 _MULTIPLES: Final = (0.5, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 50, 100)
 
 
@@ -142,7 +146,7 @@ def fleet_fill(limits: pl.DataFrame) -> go.Figure:
     figure.add_heatmap(
         z=shares, zmin=0, zmax=100, x=[safe(kind) for kind in kinds], showscale=False,
         y=_different([safe(_cut(name)) for name in clusters]),
-        colorscale=[[0, "rgba(128,128,128,0.12)"], [0.5, ORANGE], [1, VERMILLION]],
+        colorscale=_FILL,
         xgap=2, ygap=2, hoverongaps=False,
         text=[["" if u is None else f"{u:.0%}" for u in line] for line in grid],
         texttemplate="%{text}", textfont={"size": 11},

@@ -179,7 +179,8 @@ def fleet_page(
     )
     body = (
         f"<h1>Fleet of {told['clusters']:,} clusters</h1>\n"
-        f'<div class="verdict {told["verdict"]}"><p>{escape(told["headline"])}</p></div>\n'
+        f'<div class="verdict {told["verdict"]}"><p><strong class="state">'
+        f"{told['verdict'].capitalize()}.</strong> {escape(told['headline'])}</p></div>\n"
         f"{_chart_link(record)}"
         f"<h2>What breaks first, where, when</h2>\n{FIND}\n"
         f"{table('Clusters, the most urgent first', heads, rows, name='clusters', numbers=(2, 4))}"
@@ -261,7 +262,7 @@ def _failures(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> s
     if not rows:
         return f"<p>All {counts['ok']:,} clusters were planned.</p>"
     cells = [(escape(r["cluster"]), escape(r["state"]), escape(r["error"])) for r in rows]
-    return table(f"{len(rows)} clusters could not be planned", ("cluster", "state", "why"), cells)
+    return table("Clusters that could not be planned", ("cluster", "state", "why"), cells)
 
 
 def summary(told: Mapping[str, Any], results: Sequence[Result], record: Mapping[str, Any]) -> str:
