@@ -118,7 +118,8 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
     """
     sources = [Source(str(path), dialect.format) for path in paths]
     scrapes = [_Scrape() for _ in paths]
-    needs_events = any(_time_in(path.name) is None for path in paths)
+    named = [_time_in(path.name) for path in paths]
+    needs_events = None in named
     known = _Known()
     parts: list[Told] = []
     lines = _lines(paths, dialect)
@@ -151,7 +152,7 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
         parts.append(thinner.rest())
         for source, many in zip(sources, thinner.left_out.tolist(), strict=True):
             source.thinned += many
-    return _assembled(parts, lines, paths, sources, scrapes, selection, dialect)
+    return _assembled(parts, lines, named, paths, sources, scrapes, selection, dialect)
 
 
 def _lines(paths: Sequence[Path], dialect: Dialect) -> Lines:
@@ -310,6 +311,7 @@ def _note_events(
 def _assembled(
     parts: list[Told],
     lines: Lines,
+    named: Sequence[int | None],
     paths: Sequence[Path],
     sources: Sequence[Source],
     scrapes: Sequence[_Scrape],
@@ -317,7 +319,7 @@ def _assembled(
     dialect: Dialect,
 ) -> Metrics:
     series, same = lines.taken(selection.cluster)
-    moments = _moments(parts, paths, sources, scrapes)
+    moments = _moments(parts, named, paths, sources, scrapes)
     # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
     seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
     seconds_below[[s.end.rstrip().endswith(b"# EOF") for s in scrapes]] = np.inf
@@ -351,6 +353,7 @@ def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
 
 def _moments(
     parts: Sequence[Told],
+    named: Sequence[int | None],
     paths: Sequence[Path],
     sources: Sequence[Source],
     scrapes: Sequence[_Scrape],
@@ -361,7 +364,10 @@ def _moments(
         is_bare[part.sources[np.isnan(part.stamps)]] = True
     moments = np.zeros(len(paths), np.int64)
     for index in np.flatnonzero(is_bare).tolist():
-        moments[index], note = scrape_time(paths[index], scrapes[index].event)
+        at = named[index]
+        moments[index], note = (
+            (at, None) if at is not None else scrape_time(paths[index], scrapes[index].event)
+        )
         if note:
             sources[index].notes.append(note)
     return moments

@@ -6,6 +6,7 @@ import glob
 import gzip
 import io
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from capacity.load import archives
 PACKED: Final = (".gz", ".zst")
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+# The kernel reads so much in one call; a file that gives less has ended. [byte]
+_AT_ONCE: Final = 1 << 26
 # Of a file that is held whole, after unpacking; parsed JSON takes 5 to 8 times as much. [byte]
 _MOST: Final = 2 << 30
 
@@ -144,6 +147,26 @@ def _zstd(path: Path, file: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", zstandard.open(cast("BinaryIO", file), "rb", closefd=True))
 
 
+def _plain(path: Path, size: int) -> bytes | None:
+    """Give the first bytes of a file on this machine that is not packed, else None.
+
+    Several times as fast as `opened`: of many small files, opening is most of the work.
+    """
+    if type(path) is not type(Path()) or not len(_ZSTD) <= size <= _AT_ONCE:
+        return None
+    number = os.open(path, os.O_RDONLY)
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            return None
+        data = os.read(number, size)
+        # Less than asked for is the end, but not in every file system
+        while len(data) < size and (more := os.read(number, size - len(data))):
+            data += more
+    finally:
+        os.close(number)
+    return None if data.startswith((_GZIP, _ZSTD)) else data
+
+
 def beginning(path: Path, size: int = 1 << 16) -> bytes:
     """Give the first bytes of a file, unpacked.
 
@@ -153,6 +176,8 @@ def beginning(path: Path, size: int = 1 << 16) -> bytes:
         If it cannot be read or unpacked.
     """
     try:
+        if (data := _plain(path, size)) is not None:
+            return data
         with opened(path) as file:
             return bytes(file.read(size))
     except faults() as error:
@@ -170,6 +195,11 @@ def pieces(path: Path, size: int) -> Iterator[bytes]:
     rest: list[bytes] = []
     fault = None
     try:
+        data = _plain(path, size)
+        if data is not None and len(data) < size:
+            if data:
+                yield data if data.endswith(b"\n") else data + b"\n"
+            return
         with opened(path) as file:
             # read() of a packed file that is cut off gives nothing of its last part, read1() does
             while more := file.read1(size):  # type: ignore[attr-defined]
