@@ -297,7 +297,7 @@ def test_other_parameters_than_the_settings_are_refused_before_a_kernel_starts(
 def test_a_notebook_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone\.ipynb: no such file"):
         report.report(tmp_path / "gone.ipynb", PlanSettings(), tmp_path / "out.html")
-    with pytest.raises(ExportError, match=r"gone\.ipynb"):
+    with pytest.raises(SettingsError, match="notebook gone: no such one; shipped are plan"):
         report.report("gone", PlanSettings(), tmp_path / "out.html")
 
 

@@ -45,7 +45,9 @@ def find(notebook: str | Path) -> Path:
     if path.suffix != ".ipynb":
         if notebook not in NOTEBOOKS:
             known = ", ".join(NOTEBOOKS)
-            raise SettingsError(f"notebook {notebook}: no such one; shipped are {known}; all: each")
+            raise SettingsError(
+                f"notebook {notebook}: no such one; shipped are {known}; all: those over one cluster"
+            )
         return shipped.path("notebooks", f"{notebook}.ipynb")
     if not path.is_file():
         raise SettingsError(f"notebook {path}: no such file; name a shipped one such as plan")
