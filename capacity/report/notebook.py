@@ -46,7 +46,8 @@ def find(notebook: str | Path) -> Path:
         if notebook not in NOTEBOOKS:
             known = ", ".join(NOTEBOOKS)
             raise SettingsError(
-                f"notebook {notebook}: no such one; shipped are {known}; all: those over one cluster"
+                f"notebook {notebook}: no such one; shipped are {known}; "
+                "all: those over one cluster"
             )
         return shipped.path("notebooks", f"{notebook}.ipynb")
     if not path.is_file():
