@@ -86,7 +86,8 @@ def test_so_many_series(benchmark, tmp_path: Path, many: int) -> None:
         costs.append(time.process_time() - begin)
 
     benchmark.pedantic(read, rounds=max(3, min(15, 1_000_000 // many)), warmup_rounds=1)
-    benchmark.extra_info["processor_ms"] = round(1000 * float(np.median(costs[1:])), 2)
+    # The least: others on the machine take the processor's cache
+    benchmark.extra_info["processor_ms"] = round(1000 * min(costs), 2)
 
 
 MINUTES = 120
