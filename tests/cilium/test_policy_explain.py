@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.cilium import policy
+from capacity.cilium.policy import cheaper as cheaper_module
 from capacity.cilium.policy import explain
 from capacity.cilium.policy.cheaper import CHEAPER, SAME, WIDER, as_yaml, cheaper
+from capacity.cilium.policy.engine import prepare
 from capacity.cilium.policy.reach import difference
 from capacity.inventory import Inventory
 from capacity.tables import check
@@ -119,6 +121,67 @@ def test_a_cheaper_way_saves_what_it_tells(
     again = policy.count(shop({"spec": told.specs[0]}), version=version)
     least = found.table.filter(reach=SAME)["after"].min()
     assert again.filter(endpoint="shop/web-0")["total"].item() == least
+
+
+NEIGHBORS = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(300)]
+# Every other one: none meets another
+APART = NEIGHBORS[::2]
+
+
+@pytest.mark.parametrize(
+    ("rules", "version", "saved"),
+    [
+        ({"egress": [{"toCIDR": NEIGHBORS}]}, "1.17", 296),
+        ({"egress": [{"toCIDRSet": [{"cidr": one} for one in NEIGHBORS]}]}, "1.16", 296),
+        ({"egress": [{"toCIDR": [one]} for one in NEIGHBORS]}, "1.17", 296),
+        # Identities are shared: each rule alone would add some
+        ({"ingress": [{"fromCIDR": NEIGHBORS}], "egress": [{"toCIDR": NEIGHBORS}]}, "1.17", 592),
+        ({"egress": [{"toCIDR": [f"2001:db8:{n:x}::/48" for n in range(256)]}]}, "1.17", 255),
+    ],
+)
+def test_a_long_list_of_cidrs_that_meet_is_merged_by_one_resolution(
+    rules: dict[str, Any], version: str, saved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolutions(monkeypatch)
+    found = cheaper(policy.ready(shop(web(**rules)), version=version))
+    row = found.table.row(0, named=True)
+    assert (row["reach"], row["step"], row["saved"]) == (SAME, 1, saved)
+    # One proof of it and, of the few CIDRs that are left, one each; two clusters of pods to come
+    assert len(resolved) < 20
+    after = policy.count(shop({"spec": found.policies[0].specs[0]}), version=version)
+    assert after.filter(endpoint="shop/web-0")["total"].item() == row["after"]
+
+
+def test_merged_neighbors_keep_out_what_is_excepted() -> None:
+    hole = {"cidr": "10.64.0.0/16", "except": ["10.64.4.0/24", "10.64.5.0/24"]}
+    sets = [*({"cidr": one} for one in NEIGHBORS[:16]), hole]
+    found = cheaper(policy.ready(shop(web(egress=[{"toCIDRSet": sets}])), version="1.17"))
+    merged = found.table.filter(step=1).row(0, named=True)
+    assert (merged["reach"], merged["saved"]) == (SAME, 15)
+    excepted = found.table.filter(pl.col("change").str.starts_with("deny what is excepted"))
+    assert set(excepted["reach"]) <= {SAME}
+
+
+def test_a_long_list_that_cannot_be_merged_costs_few_resolutions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cheaper_module, "_WORK", 9 * (1 + len(APART)))
+    resolved = resolutions(monkeypatch)
+    spec = web(egress=[{"toCIDR": APART}])
+    assert cheaper(policy.ready(shop(spec), version="1.17")).table.is_empty()
+    assert len(resolved) == 10
+
+
+def resolutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the clusters that are resolved from here on."""
+    made: list[int] = []
+
+    def counted(*told: Any) -> Any:
+        made.append(len(told))
+        return prepare(*told)
+
+    monkeypatch.setattr(cheaper_module, "prepare", counted)
+    return made
 
 
 def test_kubernetes_policies_get_cheaper_too() -> None:

@@ -19,6 +19,7 @@ from capacity.cilium.policy.state import PolicyObject
 from capacity.cilium.policy.witnesses import with_witnesses
 from capacity.tables import Column, Table
 
+Way = Callable[[Spec], Iterator[Rewrite]]
 SAME: Final = "same"
 SAME_TODAY: Final = "same today"
 WIDER: Final = "wider"
@@ -46,13 +47,16 @@ CHEAPER: Final = Table(
     ),
 )  # fmt: skip
 _KUBERNETES: Final = "NetworkPolicy"
-# Changes of one policy that are tried: each costs a count of the endpoints that it touches
+# Changes of each kind that are tried of one policy. A trial resolves all CIDRs of the cluster: of
+# many CIDRs fewer changes are tried, so that they take as long.
 _TRIALS: Final = 200
+_WORK: Final = 30_000
+# Those first that take a list as a whole: what is left of it is tried one by one
 _SAME_WAYS: Final = (
-    rewrites.removals,
     rewrites.merged_cidrs,
     rewrites.merged_ports,
     rewrites.joined_rules,
+    rewrites.removals,
 )
 
 
@@ -71,7 +75,6 @@ class _Search:
     cluster: Cluster
     place: int
     counted: pl.DataFrame
-    trials: int = 0
     steps: int = 0
     found: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -135,29 +138,32 @@ def _specs(policy: PolicyObject) -> Iterator[tuple[Spec, bool]]:
 
 def _search(search: _Search) -> None:
     is_kubernetes = search.policy.kind == _KUBERNETES
-    ways: list[Callable[[Spec], Iterator[Rewrite]]] = list(_SAME_WAYS)
+    ways: list[Way] = list(_SAME_WAYS)
     if not is_kubernetes:
         ways.append(rewrites.denied_excepts)
     for way in ways:
-        while _accept_one(search, way):
+        left = _trials(search)
+        while _accept_one(search, way, left):
             pass
     for way in (
         rewrites.wider_ranges,
         lambda spec: rewrites.everyone(spec, is_kubernetes=is_kubernetes),
     ):
-        for place, change, policy in _rewritten(search.policy, way):
-            judged = _judged(search, policy)
-            if judged is not None and not judged[2].is_none:
-                gained = judged[2].gained
-                search.found.append(_row(search, judged[1], (None, place, change, WIDER, gained)))
+        for place, change, (_, counted, differs) in _saving(search, way, _trials(search)):
+            if not differs.is_none:
+                told = (None, place, change, WIDER, differs.gained)
+                search.found.append(_row(search, counted, told))
 
 
-def _accept_one(search: _Search, way: Callable[[Spec], Iterator[Rewrite]]) -> bool:
-    for place, change, policy in _rewritten(search.policy, way):
-        judged = _judged(search, policy)
-        if judged is None or not judged[2].is_none:
+def _trials(search: _Search) -> Iterator[int]:
+    """Count the trials of one way to the end."""
+    return iter(range(min(_TRIALS, 1 + _WORK // (1 + len(search.cluster.local)))))
+
+
+def _accept_one(search: _Search, way: Way, left: Iterator[int]) -> bool:
+    for place, change, (new, counted, differs) in _saving(search, way, left):
+        if not differs.is_none:
             continue
-        new, counted, _ = judged
         is_lasting = _is_lasting(search, new)
         step = search.steps + 1 if is_lasting else None
         reach = SAME if is_lasting else SAME_TODAY
@@ -170,9 +176,17 @@ def _accept_one(search: _Search, way: Callable[[Spec], Iterator[Rewrite]]) -> bo
     return False
 
 
-def _rewritten(
-    policy: PolicyObject, way: Callable[[Spec], Iterator[Rewrite]]
-) -> Iterator[tuple[str, str, PolicyObject]]:
+def _saving(
+    search: _Search, way: Way, left: Iterator[int]
+) -> Iterator[tuple[str, str, tuple[Cluster, pl.DataFrame, Difference]]]:
+    """Give the changes that cost less and lose nothing, while trials are left."""
+    for _, (place, change, policy) in zip(left, _rewritten(search.policy, way), strict=False):
+        judged = _judged(search, policy)
+        if judged is not None:
+            yield place, change, judged
+
+
+def _rewritten(policy: PolicyObject, way: Way) -> Iterator[tuple[str, str, PolicyObject]]:
     plural = 0
     for n, (spec, is_plural) in enumerate(_specs(policy)):
         start = f"specs[{plural}]." if is_plural else ""
@@ -186,9 +200,6 @@ def _judged(
     search: _Search, policy: PolicyObject
 ) -> tuple[Cluster, pl.DataFrame, Difference] | None:
     """Give the cluster with a rewritten policy, where it costs less and loses nothing."""
-    if search.trials >= _TRIALS:
-        return None
-    search.trials += 1
     old = search.cluster
     policies = list(old.state.policies)
     policies[search.place] = policy

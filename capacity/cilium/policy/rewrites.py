@@ -18,6 +18,8 @@ Spec = Mapping[str, Any]
 Rewrite = tuple[str, str, dict[str, Any]]
 DIRECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
 _LAST_PORT: Final = 0xFFFF
+# Rules that a change of many names
+_NAMED: Final = 4
 # Peers of a rule, by the words of Cilium and of Kubernetes
 _PEERS: Final = (
     "Endpoints", "Entities", "CIDR", "CIDRSet", "Requires", "Nodes", "Services", "FQDNs", "Groups",
@@ -79,11 +81,12 @@ def _joined(spec: Spec, direction: str, same: Sequence[int], keys: Sequence[str]
     gone = set(same[1:])
     made[direction] = [rule for n, rule in enumerate(told) if n not in gone]
     # What is joined saves nothing yet: its ports or CIDRs do, merged
+    alone = {direction: [made[direction][same[0]]]}
     for merge in (merged_ports, merged_cidrs):
-        for place, _, better in merge(made):
-            if place == f"{direction}[{same[0]}]":
-                made = better
-    others = ", ".join(f"{direction}[{n}]" for n in same[1:])
+        for _, _, better in merge(alone):
+            alone = better
+    made[direction][same[0]] = alone[direction][0]
+    others = _named([f"{direction}[{n}]" for n in same[1:]])
     return f"{direction}[{same[0]}]", f"join with {others}; merge ports and CIDRs", made
 
 
@@ -160,7 +163,31 @@ def _prefixes(told: Sequence[Any]) -> int:
 
 
 def merged_cidrs(spec: Spec) -> Iterator[Rewrite]:
-    """Collapse CIDRs without excepts, and excepts of one CIDR."""
+    """Collapse CIDRs without excepts, and excepts of one CIDR: of all rules at once, then of each.
+
+    Rules with the same CIDRs share identities: collapsed in one of them alone, these only get more.
+    """
+    each = list(_collapsible(spec))
+    for some in ([each] if len(each) > 1 else []) + [[one] for one in each]:
+        made = deepcopy(dict(spec))
+        for direction, n, changed in some:
+            made[direction][n] |= changed
+        before, after = (
+            sum(len(rules[direction][n][key]) for direction, n, changed in some for key in changed)
+            for rules in (spec, made)
+        )
+        places = _named([f"{direction}[{n}]" for direction, n, _ in some])
+        yield places, f"collapse CIDRs: {before} become {after}", made
+
+
+def _named(places: Sequence[str]) -> str:
+    """Name places, of many the first ones only."""
+    more = len(places) - _NAMED
+    return ", ".join(places[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _collapsible(spec: Spec) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Give the rules whose CIDRs can be fewer: direction, number, what of them changes."""
     for direction, n, rule in rules_of(spec):
         word = _word(direction)
         plain, sets = rule.get(f"{word}CIDR"), rule.get(f"{word}CIDRSet")
@@ -174,11 +201,7 @@ def merged_cidrs(spec: Spec) -> Iterator[Rewrite]:
             changed[word] = _collapsed_sets(blocks, lambda one: one.get("ipBlock") or {}, "ipBlock")
         changed = {key: value for key, value in changed.items() if value != rule[key]}
         if changed:
-            before, after = (
-                sum(map(len, (one[key] for key in changed))) for one in (rule, changed)
-            )
-            text = f"collapse CIDRs: {before} become {after}"
-            yield f"{direction}[{n}]", text, _changed(spec, direction, n, **changed)
+            yield direction, n, changed
 
 
 def _collapsed(told: Sequence[Any]) -> list[Any]:
