@@ -111,10 +111,12 @@ def fleet_costs(place: str, cluster: str) -> dict[Key, Pooled]:
             f"pool: {place} holds no {_FILE}; give a folder with plans (--out) of other clusters"
         )
     rows = pl.concat([_read(file) for file in files]).filter(pl.col("cluster") != cluster)
-    newest = rows.filter(pl.col("time") == pl.col("time").max().over("cluster")).unique()
+    # Of two plans with one newest time the later file holds: rows stay in the order of files
+    rows = rows.sort("cluster", maintain_order=True)
+    newest = rows.filter(pl.col("time") == pl.col("time").max().over("cluster"))
     out: dict[Key, Pooled] = {}
     for key, part in newest.partition_by(list(_KEYS), as_dict=True, maintain_order=True).items():
-        told = [_evidence(one) for one in part.sort("cluster").partition_by("cluster")]
+        told = [_evidence(one) for one in part.partition_by("cluster")]
         first = believed(dict(zip(_KEYS, key, strict=True)), Aside()).costs
         found = pooled(told, {**_vague(told), **first})
         if found.mean:

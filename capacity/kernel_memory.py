@@ -204,11 +204,12 @@ def _entries(fact: dict[str, Any], held: int, newest: dict[str, Any]) -> dict[st
 
 
 def _bpftool(inventory: Inventory) -> float | None:
-    """Sum Cilium's maps on the node where they cost most; None without bpftool's output."""
+    """Sum Cilium's newest maps on the node where they cost most; None without bpftool's output."""
     own = inventory.bpf_maps.filter(pl.col("name").str.starts_with("cilium_"))
     sums = own.group_by("node", "time").agg(pl.col("memlock").sum())
-    newest = sums.filter(pl.col("time").eq_missing(pl.col("time").max()))["memlock"].max()
-    return float(newest) if isinstance(newest, int) else None
+    newest = sums.filter(pl.col("time").eq_missing(pl.col("time").max().over("node")))
+    most = newest["memlock"].max()
+    return float(most) if isinstance(most, int) else None
 
 
 def _ratio(steps: pl.DataFrame) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from capacity.cilium.api_load import Load, control_plane
-from capacity.errors import ModelError
+from capacity.errors import ModelError, SettingsError
 from capacity.facts import limits as fact_limits
 from capacity.forecast import Fitted, fit_quantity, quantiles, scenario_draws
 from capacity.growth import DRAWS, Growth, grow
@@ -76,7 +76,12 @@ def scenarios(
     ------
     ModelError
         If nothing of the cluster can be fitted.
+    SettingsError
+        If two scenarios have one name.
     """
+    names = [BASE.name, *(change.name for change in changes)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"change {twice[0]!r}: is there already; give it another name")
     seen = observed(settings, lambda name, share: None)
     for change in changes:  # faults of any before the work of all
         for limit in seen.limits.iter_rows(named=True):

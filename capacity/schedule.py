@@ -147,14 +147,13 @@ def _command(unit: Unit) -> str:
 
 def _systemd(unit: Unit) -> dict[str, str]:
     variables = "".join(
-        f"Environment={_systemd_word(f'{k}={v}')}\n"
-        for k, v in sorted((unit.environment or {}).items())
+        f"Environment={_quoted(f'{k}={v}')}\n" for k, v in sorted((unit.environment or {}).items())
     )
     command = " ".join(map(_systemd_word, unit.words))
     folder = unit.words[unit.words.index("--out") + 1]
     metrics = unit.words[unit.words.index("--metrics") + 1] if "--metrics" in unit.words else None
     places = [folder, *([str(PurePath(metrics).parent)] if metrics else [])]
-    writable = " ".join(map(_systemd_word, places))
+    writable = " ".join(map(_quoted, places))
     service = (
         "[Unit]\nDescription=Capacity report of Cilium\nWants=network-online.target\n"
         "After=network-online.target\n\n[Service]\nType=oneshot\n"
@@ -172,8 +171,13 @@ def _systemd(unit: Unit) -> dict[str, str]:
 
 
 def _systemd_word(word: str) -> str:
-    """Quote a word for systemd, which reads escapes, specifiers and variables of its own."""
-    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """Quote a word of a command for systemd, which reads variables there."""
+    return _quoted(word).replace("$", "$$")
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for systemd, which reads escapes and specifiers of its own."""
+    safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{safe}"'
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,14 @@ import pytest
 
 from capacity.export import Metrics, build
 from capacity.observe import by_step, observe
-from capacity.observe.charges import ASSUMED, BY_BOOT, BY_HEIGHT, BY_LEVEL, two_levels
+from capacity.observe.charges import (
+    ASSUMED,
+    BY_BOOT,
+    BY_HEIGHT,
+    BY_LEVEL,
+    agent_memory,
+    two_levels,
+)
 
 from .conftest import START
 
@@ -120,3 +128,26 @@ def test_no_more_than_the_working_set_is_told_where_nothing_tells_of_maps() -> N
     memory, evidence = told(metrics)
     assert evidence == {ASSUMED}
     assert memory == pytest.approx(truth)
+
+
+def test_agents_without_a_sample_tell_nothing() -> None:
+    keys = dict.fromkeys(("cluster", "node", "component", "subject", "quantity", "series"), "c")
+    own = pl.DataFrame([{**keys, "component": "agent", "quantity": "memory_working_set"}])
+    own = own.with_columns(target=pl.lit(0, pl.UInt32))
+    schema = {"time": pl.Datetime("ms", "UTC"), "target": pl.UInt32, "value": pl.Float64}
+    rows, targets = agent_memory(pl.DataFrame(schema=schema), own)
+    assert rows.is_empty()
+    assert targets.equals(own)
+
+
+def test_a_clock_that_jitters_is_no_restart() -> None:
+    """A start at half a minute: the kernel's time of boot, which it rests on, moves by a second."""
+    metrics, truth = fleet([True] * 4 + [False] * 4, tell=("working", "rss", "maps", "start"))
+    begun = metrics.series.filter(metric=NAMES["start"])["series"]
+    odd = pl.int_range(pl.len()) % 2
+    jitter = pl.when(pl.col("series").is_in(begun.to_list())).then(
+        (pl.col("value") / 60).floor() * 60 + 29.9 + 0.2 * odd
+    )
+    samples = metrics.samples.with_columns(value=jitter.otherwise("value"))
+    found = told(metrics)[0]
+    assert np.array_equal(told(replace(metrics, samples=samples))[0], found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from capacity import costs, forecast, forecast_tables
 from capacity.errors import ExportError
 from capacity.growth import grow
 from capacity.settings import PlanSettings
+from capacity.tables import EVIDENCE
 
 from .test_forecast import LIMIT, drivers
 
@@ -69,6 +71,22 @@ def test_a_cluster_with_a_history_of_its_own_borrows_little(pool: Path) -> None:
 
 def test_a_cluster_does_not_borrow_from_itself(pool: Path) -> None:
     assert costs.fleet_costs(str(pool), "c0")["agent", None, "memory"].clusters == 5
+
+
+def test_of_two_plans_of_one_time_the_last_by_path_counts(tmp_path: Path) -> None:
+    keys = {"time": datetime(2026, 1, 1, tzinfo=UTC), "cluster": "a", "component": "agent",
+            "subject": None, "quantity": "memory", "driver": "nodes"}  # fmt: skip
+    for place, weighted in (("x", 50.0), ("y", 5.0)):
+        (tmp_path / place).mkdir()
+        rows = [{**keys, "other": "nodes", "value": 1.0},
+                {**keys, "other": None, "value": weighted}]  # fmt: skip
+        rows += [{**keys, "driver": f"n{i}", "other": None, "value": 1.0} for i in range(30)]
+        frame = pl.DataFrame(rows, schema=EVIDENCE.schema)
+        frame.write_parquet(tmp_path / place / "evidence.parquet")
+    told = costs.fleet_costs(str(tmp_path), "other")["agent", None, "memory"]
+    (tmp_path / "x" / "evidence.parquet").unlink()
+    alone = costs.fleet_costs(str(tmp_path), "other")["agent", None, "memory"]
+    assert told.mean == alone.mean
 
 
 def test_a_pool_that_is_none_is_told_with_what_to_give(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from capacity.inventory import Inventory
 from capacity.kernel_memory import kernel_memory
 from capacity.observe import by_step, drivers, observe
 from capacity.planning import Observed, observed
-from capacity.tables import NODES
+from capacity.tables import BPF_MAPS, NODES
 
 from .test_charges import MAPS, fleet
 
@@ -55,3 +56,16 @@ def test_forecasts_hold_the_maps_that_later_pods_are_not_charged_for() -> None:
     assert row["other"] == pytest.approx(MAPS, rel=0.05)
     worst = steps.filter(component="agent", quantity="memory")["largest"].max()
     assert worst == pytest.approx(np.max(truth), rel=0.05)
+
+
+def test_each_node_counts_as_it_was_last_seen(lab: Observed) -> None:
+    """Dumps of nodes are minutes apart: the fullest need not be the last."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    blank = {"name": "cilium_ipcache", "type": "hash", "key_size": 4, "value_size": 4,
+             "max_entries": 1, "flags": 0}  # fmt: skip
+    seen = [("a", 0, 9_000), ("a", 1, 5_000), ("b", 2, 1_000)]
+    rows = [{**blank, "node": node, "time": at + timedelta(minutes=minute), "memlock": size}
+            for node, minute, size in seen]  # fmt: skip
+    maps = replace(Inventory(), bpf_maps=pl.DataFrame(rows, schema=BPF_MAPS.schema))
+    told = kernel_memory(lab.steps, lab.drivers, maps, capacity.PlanSettings(), "1.17")
+    assert told.reported == 5_000

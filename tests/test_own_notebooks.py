@@ -143,3 +143,27 @@ def test_only_what_several_notebooks_import_is_imported_ahead(tmp_path: Path) ->
     assert shared_imports([one, two]) == ("polars",)
     assert "capacity.planning" in shared_imports([one, one])
     assert shared_imports([tmp_path / "gone.ipynb"] * 2) == ()
+
+
+@pytest.mark.parametrize("fault", ["tags", "metadata", "cells", "language"])
+def test_a_broken_notebook_is_one_clear_error(tmp_path: Path, fault: str) -> None:
+    path = book(tmp_path / "mine.ipynb")
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    if fault == "tags":
+        whole["cells"][0]["metadata"]["tags"] = None
+    elif fault == "metadata":
+        del whole["cells"][0]["metadata"]
+    elif fault == "cells":
+        whole["cells"] = None
+    else:
+        whole["metadata"] = {"kernelspec": {"name": "java", "language": "java"}}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"notebook .*mine\.ipynb"):
+        own.own_parameters(path)
+
+
+def test_a_text_that_python_cannot_make_a_value_of_is_told(tmp_path: Path) -> None:
+    path = book(tmp_path / "mine.ipynb")
+    with pytest.raises(SettingsError, match="is not of type dict"):
+        own.from_texts(path, {"labels": "{[1]: 2}"})
+    assert own.from_texts(path, {"limit": "{[1]: 2}"}) == {"limit": "{[1]: 2}"}

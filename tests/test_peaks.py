@@ -136,3 +136,11 @@ def test_what_is_held_back_brings_the_end_nearer_and_raises_the_chance_of_a_kill
     assert rows[1]["holds"] - rows[0]["holds"] == pytest.approx(140 * MB)
     assert rows[1]["margin"] == pytest.approx(MEMORY["limit"] - rows[1]["holds"])
     assert rows[0]["spike"] is None
+
+
+def test_a_start_that_is_no_time_is_none() -> None:
+    metrics = agents(120)
+    begun = metrics.series.filter(metric="cilium_process_start_time_seconds")["series"].to_list()
+    wild = pl.when(pl.col("series").is_in(begun)).then(1e300).otherwise("value")
+    odd = replace(metrics, samples=metrics.samples.with_columns(value=wild))
+    assert look(odd).spikes.filter(kind="start").is_empty()

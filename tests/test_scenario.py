@@ -131,3 +131,9 @@ def test_the_command_tells_what_differs(tmp_path: Path) -> None:
     table = run("scenario", LAB.source, "--change", "none: nodes=x1", cwd=tmp_path)
     assert "as it is" in table.stdout
     assert "none" not in table.stdout.split("API server")[0]
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("as it is",)])
+def test_scenarios_that_could_not_be_told_apart_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="another name"):
+        scenarios(LAB, [parse(f"{name}: nodes=x2") for name in names])

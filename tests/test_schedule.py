@@ -43,6 +43,10 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert "%%n" in start
     assert "$$HOME" in start
     assert "$(" not in start.replace("$$(", "")
+    # Of variables systemd expands nothing: a doubled sign would stay doubled
+    name = next(line for line in service.splitlines() if line.startswith("Environment="))
+    assert "$HOME" in name
+    assert "$$" not in name
     if (verify := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is needed: apt-get install systemd")
     for name, text in made.items():
@@ -156,6 +160,30 @@ def test_the_cronjobs_script_runs_the_report_and_pushes_its_metrics(
     assert PROMETHEUS in told[start:]
     assert NASTY in told[start:]
     assert "http://push.example:9091/metrics/job/cilium-capacity" in told
+
+
+def test_the_cronjob_keeps_no_list_that_did_not_come_whole(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is needed")
+    (container,) = cronjob()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    curl = 'for word in "$@"; do case "$word" in */nodes) fine=1;; esac; done\n'
+    curl += 'while [ $# -gt 1 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done\n'
+    curl += 'printf "{\\"kind\\"" > "${out:-/dev/stdout}"; test -n "${fine:-}"\n'
+    programs = {"bin/python": "", "scratch/venv/bin/pip": "", "scratch/venv/bin/capacity": "",
+                "bin/curl": curl}  # fmt: skip
+    for name, text in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!{bash}\n{text}", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    script = container["command"][2].replace("/scratch", f"{tmp_path}/scratch")
+    env = {"PROMETHEUS": PROMETHEUS, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    done = subprocess.run([bash, "-c", script, "report"], env=env, check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not read: api/v1/pods" in done.stderr
+    listed = {path.name for path in (tmp_path / "scratch" / "dump").iterdir()}
+    assert listed == {"api-v1-nodes.json"}
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,9 @@ api=https://kubernetes.default.svc
 own=/var/run/secrets/kubernetes.io/serviceaccount
 head() {{ printf "Authorization: Bearer %s" "$(cat "$own/token")"; }}
 for path in {" ".join(_PATHS)}; do
-  curl -fsS --cacert "$own/ca.crt" -H @<(head) "$api/$path" \\
-    > "/scratch/dump/${{path//\\//-}}.json" ||
+  # What does not come whole is left out
+  curl -fsS --cacert "$own/ca.crt" -H @<(head) -o /scratch/list "$api/$path" &&
+    mv /scratch/list "/scratch/dump/${{path//\\//-}}.json" ||
     echo "not read: $path" >&2
 done
 if [ -f /prometheus/token ]; then export CAPACITY_PROM_TOKEN_FILE=/prometheus/token; fi

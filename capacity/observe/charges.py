@@ -26,6 +26,8 @@ BY_HEIGHT: Final = "level of memory"
 ASSUMED: Final = "assumed"
 # An agent that starts so soon after its node found no maps. [s]
 _AFTER_BOOT: Final = 900.0
+# Starts so close to each other are one. [s]
+_JITTER: Final = 30.0
 # Two levels are two where they lie so many (pooled) standard deviations apart: a normal or an even
 # distribution that is cut in two comes to 2.7 and 3.5. K. M. Ashman, C. M. Bird, S. E. Zepf,
 # Detecting bimodality in astronomical datasets, Astronomical Journal 108 (1994), equation 16
@@ -59,6 +61,8 @@ def agent_memory(rows: pl.DataFrame, targets: pl.DataFrame) -> Told:
         both kinds of pods were seen, `memory_maps_seen` (how far they lie apart). [byte]
     """
     wide = _wide(rows, targets.filter(pl.col("component") == "agent"))
+    if wide.is_empty():
+        return rows, targets
     judged = pl.concat(
         [_judged(part) for part in wide.partition_by("cluster", maintain_order=True)]
     )
@@ -92,13 +96,13 @@ def _wide(rows: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
     held = ("memory_bpf_maps", "start_time", "boot_time")
     usual = pl.col("memory_bpf_maps").median().over("time", "cluster")
     # Of the clock, not of the process: starts differ by parts of a second from scrape to scrape
-    begun = (pl.col("start_time") / 60).round()
+    is_begun = pl.col("start_time").diff().over(_NODE).abs() > _JITTER
     return (
         wide.sort(*_NODE, "time", nulls_last=True)
         .with_columns(pl.col(held).forward_fill().over(_NODE))
         .drop_nulls("memory_working_set")
         .with_columns(maps=pl.coalesce("memory_bpf_maps", usual))
-        .with_columns(life=(begun.diff().over(_NODE) != 0).fill_null(value=False).cum_sum())
+        .with_columns(life=is_begun.fill_null(value=False).cum_sum())
     )
 
 

@@ -19,6 +19,8 @@ _START: Final = 900
 # What it settled at: from one to six hours after
 _SETTLED: Final = (3_600, 21_600)
 _ENOUGH: Final = 3
+# Beyond any start: the year 5138. [s]
+_LATEST: Final = 1e11
 # Starts told by two metrics, or by clocks that jitter, are one
 _ONE_START: Final = 600
 # Many pods at once: ten, and a fifth of what the node held, within a quarter of an hour
@@ -82,7 +84,8 @@ def _starts(samples: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     told = known.filter(pl.col("quantity") == "start_time")
     rows = samples.join(told.select("series", *_OF), on="series")
     first = rows["time"].min()
-    at = rows.filter(pl.col("value").is_finite())
+    # Later ones are no times, and a date cannot hold all of them
+    at = rows.filter(pl.col("value").is_between(0, _LATEST))
     at = at.select(*_OF, second=pl.col("value").round()).unique().sort(*_OF, "second")
     apart = pl.col("second").diff().over(_OF).fill_null(_ONE_START + 1) > _ONE_START
     begun = pl.from_epoch((pl.col("second") * 1000).cast(pl.Int64), "ms")

@@ -34,6 +34,7 @@ def own_parameters(path: Path) -> dict[str, str]:
     """
     import nbformat
     from papermill import inspect_notebook
+    from papermill.exceptions import PapermillException
 
     with warnings.catch_warnings():
         # papermill warns about its own future, and nbformat of cells without ids
@@ -45,8 +46,12 @@ def own_parameters(path: Path) -> dict[str, str]:
             notebook.metadata.setdefault("kernelspec", spec)
             # A path would be formatted with the parameters: braces in it have a meaning
             found = inspect_notebook(notebook)
-        except (ValueError, KeyError, AttributeError, OSError) as error:
-            raise SettingsError(f"notebook {path}: cannot be read: {error}") from None
+        except (
+            ValueError, KeyError, AttributeError, TypeError, OSError, nbformat.ValidationError,
+            PapermillException,
+        ) as error:  # fmt: skip
+            told = str(error).partition("\n")[0]
+            raise SettingsError(f"notebook {path}: cannot be read: {told}") from None
     language = notebook.metadata.get("kernelspec", {}).get("language", "python")
     if language != "python":
         raise SettingsError(f"notebook {path}: is written in {language}; wanted one of Python")
@@ -63,8 +68,8 @@ def _kind(told: Mapping[str, Any]) -> str:
     if told["inferred_type_name"] != "None":
         return str(told["inferred_type_name"])
     try:
-        default = ast.literal_eval(told["default"])
-    except (ValueError, SyntaxError):
+        default = _literal(told["default"])
+    except ValueError:
         return "Any"
     return "Any" if default is None else type(default).__name__
 
@@ -111,7 +116,7 @@ def from_texts(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             made[name] = read_as(text, known[name])
-        except (ValueError, SyntaxError):
+        except ValueError:
             faults.append(f"{name}={text}: {text!r} is not of type {known[name]}")
     if faults:
         raise SettingsError("; ".join(faults))
@@ -135,7 +140,7 @@ def read_as(text: str, kind: str) -> Any:
         return None if text in ("", "None", "null") else read_as(text, inner)
     if (many := _MANY.fullmatch(kind)) is not None:
         if text.startswith("["):
-            return _checked(ast.literal_eval(text), kind)
+            return _checked(_literal(text), kind)
         return [read_as(part.strip(), many[1] or "str") for part in text.split(",") if part.strip()]
     if kind == "bool":
         if text.lower() not in _WORDS:
@@ -145,10 +150,18 @@ def read_as(text: str, kind: str) -> Any:
         return int(text) if kind == "int" else float(text)
     if kind == "Any":
         try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+            return _literal(text)
+        except ValueError:
             return text
-    return text if kind == "str" else _checked(ast.literal_eval(text), kind)
+    return text if kind == "str" else _checked(_literal(text), kind)
+
+
+def _literal(text: str) -> Any:
+    """Read a value as Python writes it; ValueError for all that is none."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, TypeError, MemoryError, RecursionError):
+        raise ValueError(text) from None
 
 
 def _checked(value: Any, kind: str) -> Any:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any, Final
 
 import polars as pl
@@ -75,7 +76,7 @@ def guards(
 class _There:
     """What the inventory tells: objects by namespace, selectors, and most replicas of workloads."""
 
-    objects: Mapping[tuple[str, str], list[tuple[str, Row]]]
+    objects: dict[tuple[str, str], list[tuple[str, Row]]]
     selectors: Mapping[tuple[str, str, str], Row]
     most: dict[tuple[str, str, str], int]
 
@@ -166,8 +167,20 @@ def _budget(one: Row, there: _There) -> Iterator[Row]:
         away, why = _away(one, many)
     helm = _helm_key(one)
     why += f"; where Helm installs it, rather {helm}.enabled: true" if helm else ""
-    row = _row(one, "pdb", one["workload"], "maxUnavailable", "1", away, why)
+    name = _new_name(one, there, "PodDisruptionBudget", {"selector": told["selector"]})
+    row = _row(one, "pdb", name, "maxUnavailable", "1", away, why)
     yield {**row, "selector": json.dumps(told["selector"], sort_keys=True)}
+
+
+def _new_name(one: Row, there: _There, kind: str, spec: Row) -> str:
+    """Give a new object the name of its workload; with its kind, where another object has that."""
+    others = there.objects.setdefault((one["namespace"], kind), [])
+    taken = {name for name, _ in others}
+    longer = f"{one['workload']}-{one['kind'].lower()}"
+    names = chain((one["workload"], longer), (f"{longer}-{number}" for number in count(2)))
+    name = next(name for name in names if name not in taken)
+    others.append((name, spec))
+    return str(name)
 
 
 def _helm_key(one: Row) -> str | None:
@@ -221,8 +234,9 @@ def _autoscaler(one: Row, there: _There) -> Iterator[Row]:
         ("averageUtilization", "percent", _UTILIZATION,
          f"of the request of {request}m: the rest carries the load until a pod is there"),
     )  # fmt: skip
+    name = _new_name(one, there, "HorizontalPodAutoscaler", {})
     for field, unit, target, reason in told:
-        yield _row(one, "hpa", one["workload"], field, unit, target, reason)
+        yield _row(one, "hpa", name, field, unit, target, reason)
 
 
 def _pods(one: Row, there: _There) -> int | None:
@@ -250,12 +264,24 @@ def _quota(
     )
     for bound, resource in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
         need = _need(workloads, there, bound, resource)
-        current = _amount(hard.get(f"{bound}.{resource}"), resource)
-        if need and (current is None or current < need):
-            target = math.ceil(need * (1 + settings.quota_margin))
-            row = _row({"namespace": namespace}, "quota", name, f"hard.{bound}.{resource}",
-                       _UNITS[resource], target, reason)  # fmt: skip
-            yield {**row, "current": current, "exists": bool(found)}
+        for key in _keys(hard, bound, resource) if found else [f"{bound}.{resource}"]:
+            current = _amount(hard.get(key), resource)
+            if need and (current is None or current < need):
+                target = math.ceil(need * (1 + settings.quota_margin))
+                row = _row({"namespace": namespace}, "quota", name, f"hard.{key}",
+                           _UNITS[resource], target, reason)  # fmt: skip
+                yield {**row, "current": current, "exists": bool(found)}
+
+
+def _keys(hard: Row, bound: str, resource: str) -> list[str]:
+    """Give the names under which a quota bounds a resource; requests have a short one, too.
+
+    One that is not bounded stays so: pods that do not tell it would be refused from then on.
+    """
+    usual = f"{bound}.{resource}"
+    # kubernetes/kubernetes pkg/quota/v1/evaluator/core/pods.go, podComputeUsageHelper
+    names = [usual, resource] if bound == "requests" else [usual]
+    return [name for name in names if name in hard]
 
 
 def _need(workloads: list[Row], there: _There, bound: str, resource: str) -> int | None:

@@ -189,6 +189,41 @@ def test_a_quota_that_is_too_small_is_patched_under_its_name(pods: Pods, tmp_pat
     assert "# 3 workloads, with a quarter more pods" in files["shop-quota-team.yaml"]
 
 
+def test_a_quota_under_the_short_name_of_requests_is_held_to_them_too(
+    pods: Pods, tmp_path: Path
+) -> None:
+    small = {"apiVersion": "v1", "kind": "ResourceQuota",
+             "metadata": {"name": "team", "namespace": "shop"},
+             "spec": {"hard": {"cpu": "1", "pods": "100"}}}  # fmt: skip
+    told = planned(pods, inventory_of(tmp_path, *BASE, small), guards=("quota",))
+    # cpu is requests.cpu; memory, of which it says nothing, stays free of a quota
+    assert list(told.guards["field"]) == ["hard.cpu"]
+    assert field(told, "quota", "hard.cpu")["current"] == 1000
+
+
+def test_a_name_that_another_object_has_is_not_taken_from_it(pods: Pods, tmp_path: Path) -> None:
+    other = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+             "metadata": {"name": "web", "namespace": "shop"},
+             "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "site"}}}}  # fmt: skip
+    told = planned(pods, inventory_of(tmp_path, *BASE, other), guards=("pdb",))
+    assert field(told, "pdb", "maxUnavailable", "web")["name"] == "web-deployment"
+
+
+def test_two_workloads_of_one_name_get_a_budget_each(tmp_path: Path) -> None:
+    made = Pods()
+    made.replica_set("web-7d9f8c6b5d", "web")
+    for k in range(2):
+        made.pod(f"web-7d9f8c6b5d-x2x2{'bc'[k]}", used(seed=k), memory(seed=k), owner=WEB)
+        made.pod(f"web-{k}", used(seed=k), memory(seed=k), owner=("StatefulSet", "web"))
+    members = workload("StatefulSet", "web", 2, "1", "1Gi")
+    members["spec"]["selector"] = {"matchLabels": {"app": "members"}}
+    members["spec"]["template"]["metadata"]["labels"] = {"app": "members"}
+    inventory = inventory_of(tmp_path, workload("Deployment", "web", 2, "1", "1Gi"), members)
+    files = texts(planned(made, inventory, guards=("pdb",)).guards)
+    assert set(files) == {"kustomization.yaml", "shop-pdb-web.yaml",
+                          "shop-pdb-web-statefulset.yaml"}  # fmt: skip
+
+
 def test_a_second_budget_for_the_same_pods_is_not_made(pods: Pods, tmp_path: Path) -> None:
     mine = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
             "metadata": {"name": "mine", "namespace": "shop"},
