@@ -184,6 +184,34 @@ def resolutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+def test_policies_that_cover_each_other_are_not_both_left_out() -> None:
+    some = [API, {"matchLabels": {"app": "web"}}]
+    both = [
+        web(ingress=[{"fromEndpoints": [API], "toPorts": ports("80", endPort=81)}]),
+        web(ingress=[
+            {"fromEndpoints": [API], "toPorts": ports("80")},
+            {"fromEndpoints": some, "toPorts": ports("81")},
+        ]),
+    ]  # fmt: skip
+    found = cheaper(policy.ready(shop(*both), version="1.17"))
+    written = {one.name: {"spec": one.specs[0]} for one in found.policies}
+    after = shop(*(written.get(f"p{n}", one) for n, one in enumerate(both)))
+    reached = [reachable(policy.resolve(one, version="1.17")) for one in (shop(*both), after)]
+    assert reached[0] == reached[1]
+
+
+def test_policies_with_the_same_cidrs_are_merged_together() -> None:
+    api = {"endpointSelector": API, "egress": [{"toCIDR": NEIGHBORS}]}
+    told = [web(egress=[{"toCIDR": NEIGHBORS}]), {"spec": api}]
+    found = cheaper(policy.ready(shop(*told), version="1.17"))
+    first = found.table.row(0, named=True)
+    assert first["policy"] == "CiliumNetworkPolicy/shop/p0, CiliumNetworkPolicy/shop/p1"
+    assert (first["step"], first["reach"], first["saved"]) == (1, SAME, 296)
+    after = shop(*({"spec": one.specs[0]} for one in found.policies))
+    totals = [policy.count(one, version="1.17")["total"].sum() for one in (shop(*told), after)]
+    assert totals[0] - totals[1] == first["saved_everywhere"] > 296
+
+
 def test_kubernetes_policies_get_cheaper_too() -> None:
     blocks = [{"ipBlock": {"cidr": f"10.0.{n}.0/24"}} for n in range(4)]
     numbers = [{"port": n, "protocol": "TCP"} for n in (80, 81)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
@@ -27,9 +28,9 @@ CHEAPER: Final = Table(
     "cheaper_policies",
     "one way to write a policy with fewer entries; what saves most in one map comes first",
     (
-        Column("policy", pl.String, "", "kind/namespace/name"),
-        Column("step", pl.Int64, "", "same ones build on those before them; null for others",
-               nullable=True),
+        Column("policy", pl.String, "", "kind/namespace/name; several that only together save"),
+        Column("step", pl.Int64, "", "same ones build on those before them, of all policies; null "
+               "for others", nullable=True),
         Column("rule", pl.String, "", "place in the policy, as the steps before left it"),
         Column("change", pl.String),
         Column(
@@ -70,17 +71,17 @@ class Cheaper:
 
 @dataclass(slots=True)
 class _Search:
-    """One policy being rewritten: the cluster with what was accepted so far."""
+    """Policies being rewritten: the cluster with what was accepted so far, of all of them."""
 
     cluster: Cluster
-    place: int
     counted: pl.DataFrame
     steps: int = 0
     found: list[tuple[Any, ...]] = field(default_factory=list)
 
-    @property
-    def policy(self) -> PolicyObject:
-        return self.cluster.state.policies[self.place]
+
+# A change: the rule, what changes, the changed policies by their place in the cluster
+Change = tuple[str, str, Mapping[int, PolicyObject]]
+Changes = Callable[[], Iterator[Change]]
 
 
 def cheaper(cluster: Cluster, *, top: int = 10) -> Cheaper:
@@ -97,20 +98,22 @@ def cheaper(cluster: Cluster, *, top: int = 10) -> Cheaper:
     -----
     Ways are tried one by one, and each is judged by resolving every endpoint: fewer entries, no map
     fuller, and what `capacity.cilium.policy.reach` says. Ways that leave reach the same build on
-    each other; a wider one is judged after them, and not taken.
+    each other, over all policies, so that all may be taken; a wider one is judged after those of
+    its policy, and not taken.
     """
     order = heaviest(cluster, top=len(cluster.rules) * 8)["policy"]
     chosen = order.unique(maintain_order=True).head(top)
-    places = {policy.title: n for n, policy in enumerate(cluster.state.policies)}
-    counted = rows.counts(cluster)
-    found, rewritten = [], []
-    for title in chosen:
-        search = _Search(cluster, places[title], counted)
-        _search(search)
-        found += search.found
-        if search.cluster is not cluster:
-            rewritten.append(search.policy)
-    frame = pl.DataFrame(found, schema=CHEAPER.schema, orient="row")
+    by_title = {policy.title: n for n, policy in enumerate(cluster.state.policies)}
+    places = [by_title[title] for title in chosen]
+    search = _Search(cluster, rows.counts(cluster))
+    for place in places:
+        _accept(search, partial(_rewritten, search, place, rewrites.merged_cidrs))
+    _accept(search, partial(_collapsed_together, search, places))
+    for place in places:
+        _search(search, place)
+    new, old = search.cluster.state.policies, cluster.state.policies
+    rewritten = [new[place] for place in places if new[place] is not old[place]]
+    frame = pl.DataFrame(search.found, schema=CHEAPER.schema, orient="row")
     order_by = ["saved", "saved_everywhere", "policy", "rule", "change"]
     table = frame.sort(order_by, descending=[True, True, False, False, False])
     return Cheaper(table, tuple(rewritten))
@@ -136,23 +139,27 @@ def _specs(policy: PolicyObject) -> Iterator[tuple[Spec, bool]]:
         yield spec, n < len(policy.is_plural) and policy.is_plural[n]
 
 
-def _search(search: _Search) -> None:
-    is_kubernetes = search.policy.kind == _KUBERNETES
-    ways: list[Way] = list(_SAME_WAYS)
-    if not is_kubernetes:
-        ways.append(rewrites.denied_excepts)
+def _search(search: _Search, place: int) -> None:
+    is_kubernetes = search.cluster.state.policies[place].kind == _KUBERNETES
+    ways = [*_SAME_WAYS, *([] if is_kubernetes else [rewrites.denied_excepts])]
     for way in ways:
-        left = _trials(search)
-        while _accept_one(search, way, left):
-            pass
-    for way in (
+        _accept(search, partial(_rewritten, search, place, way))
+    for wide in (
         rewrites.wider_ranges,
         lambda spec: rewrites.everyone(spec, is_kubernetes=is_kubernetes),
     ):
-        for place, change, (_, counted, differs) in _saving(search, way, _trials(search)):
+        changes = _rewritten(search, place, wide)
+        for told, policies, (_, counted, differs) in _saving(search, changes, _trials(search)):
             if not differs.is_none:
-                told = (None, place, change, WIDER, differs.gained)
-                search.found.append(_row(search, counted, told))
+                row = _row(search, policies, counted, (None, *told, WIDER, differs.gained))
+                search.found.append(row)
+
+
+def _accept(search: _Search, changes: Changes) -> None:
+    """Take the changes that save and leave reach the same, one after the other."""
+    left = _trials(search)
+    while _accept_one(search, changes(), left):
+        pass
 
 
 def _trials(search: _Search) -> Iterator[int]:
@@ -160,14 +167,14 @@ def _trials(search: _Search) -> Iterator[int]:
     return iter(range(min(_TRIALS, 1 + _WORK // (1 + len(search.cluster.local)))))
 
 
-def _accept_one(search: _Search, way: Way, left: Iterator[int]) -> bool:
-    for place, change, (new, counted, differs) in _saving(search, way, left):
+def _accept_one(search: _Search, changes: Iterator[Change], left: Iterator[int]) -> bool:
+    for told, policies, (new, counted, differs) in _saving(search, changes, left):
         if not differs.is_none:
             continue
-        is_lasting = _is_lasting(search, new)
+        is_lasting = _is_lasting(search, policies, new)
         step = search.steps + 1 if is_lasting else None
         reach = SAME if is_lasting else SAME_TODAY
-        row = _row(search, counted, (step, place, change, reach, None))
+        row = _row(search, policies, counted, (step, *told, reach, None))
         if row not in search.found:
             search.found.append(row)
         if is_lasting:
@@ -177,34 +184,62 @@ def _accept_one(search: _Search, way: Way, left: Iterator[int]) -> bool:
 
 
 def _saving(
-    search: _Search, way: Way, left: Iterator[int]
-) -> Iterator[tuple[str, str, tuple[Cluster, pl.DataFrame, Difference]]]:
+    search: _Search, changes: Iterator[Change], left: Iterator[int]
+) -> Iterator[
+    tuple[
+        tuple[str, str],
+        Mapping[int, PolicyObject],
+        tuple[Cluster, pl.DataFrame, Difference],
+    ]
+]:
     """Give the changes that cost less and lose nothing, while trials are left."""
-    for _, (place, change, policy) in zip(left, _rewritten(search.policy, way), strict=False):
-        judged = _judged(search, policy)
+    for _, (rule, change, policies) in zip(left, changes, strict=False):
+        judged = _judged(search, policies)
         if judged is not None:
-            yield place, change, judged
+            yield (rule, change), policies, judged
 
 
-def _rewritten(policy: PolicyObject, way: Way) -> Iterator[tuple[str, str, PolicyObject]]:
-    plural = 0
-    for n, (spec, is_plural) in enumerate(_specs(policy)):
-        start = f"specs[{plural}]." if is_plural else ""
-        plural += is_plural
-        for place, change, made in way(spec):
+def _rewritten(search: _Search, place: int, way: Way) -> Iterator[Change]:
+    policy = search.cluster.state.policies[place]
+    for n, (start, spec) in enumerate(_placed(policy)):
+        for rule, change, made in way(spec):
             specs = (*policy.specs[:n], made, *policy.specs[n + 1 :])
-            yield start + place, change, replace(policy, specs=specs)
+            yield start + rule, change, {place: replace(policy, specs=specs)}
+
+
+def _placed(policy: PolicyObject) -> Iterator[tuple[str, Spec]]:
+    """Give specs, each with what the places of its rules start with."""
+    plural = 0
+    for spec, is_plural in _specs(policy):
+        yield f"specs[{plural}]." if is_plural else "", spec
+        plural += is_plural
+
+
+def _collapsed_together(search: _Search, places: Sequence[int]) -> Iterator[Change]:
+    """Collapse CIDRs of all specs and policies at once: apart, shared identities only get more."""
+    changed: dict[int, PolicyObject] = {}
+    rules = []
+    for place in places:
+        policy = search.cluster.state.policies[place]
+        specs: list[Spec] = []
+        for start, spec in _placed(policy):
+            first = next(rewrites.merged_cidrs(spec), None)
+            specs.append(first[2] if first else spec)
+            rules += [start + first[0]] if first else []
+        if any(one is not spec for one, spec in zip(specs, policy.specs, strict=True)):
+            changed[place] = replace(policy, specs=tuple(specs))
+    if len(rules) > 1:
+        yield rewrites.named(rules), "collapse CIDRs of all that share them", changed
 
 
 def _judged(
-    search: _Search, policy: PolicyObject
+    search: _Search, changed: Mapping[int, PolicyObject]
 ) -> tuple[Cluster, pl.DataFrame, Difference] | None:
-    """Give the cluster with a rewritten policy, where it costs less and loses nothing."""
+    """Give the cluster with rewritten policies, where it costs less and loses nothing."""
     old = search.cluster
-    policies = list(old.state.policies)
-    policies[search.place] = policy
-    new = prepare(replace(old.state, policies=tuple(policies)), old.semantics, old)
-    if new.statuses[search.place].status != read.OK:
+    policies = tuple(changed.get(n, one) for n, one in enumerate(old.state.policies))
+    new = prepare(replace(old.state, policies=policies), old.semantics, old)
+    if any(new.statuses[place].status != read.OK for place in changed):
         return None
     counted = rows.counts(new)
     change = counted["total"] - search.counted["total"]
@@ -214,12 +249,13 @@ def _judged(
     return None if found.has_lost else (new, counted, found)
 
 
-def _is_lasting(search: _Search, new: Cluster) -> bool:
+def _is_lasting(search: _Search, policies: Mapping[int, PolicyObject], new: Cluster) -> bool:
     """Tell whether reach stays the same for pods that each selector alone tells apart."""
     old = search.cluster
+    titles = {policy.title for policy in policies.values()}
     changed = [
         group for group in old.groups
-        if any(old.rules[n].policy == search.policy.title for n in group.rules)
+        if any(old.rules[n].policy in titles for n in group.rules)
     ]  # fmt: skip
     selectors = {
         peer
@@ -239,13 +275,19 @@ def _is_lasting(search: _Search, new: Cluster) -> bool:
     return difference(few[0], few[1]).is_none
 
 
-def _row(search: _Search, counted: pl.DataFrame, told: Sequence[Any]) -> tuple[Any, ...]:
+def _row(
+    search: _Search,
+    policies: Mapping[int, PolicyObject],
+    counted: pl.DataFrame,
+    told: Sequence[Any],
+) -> tuple[Any, ...]:
     saved = search.counted["total"] - counted["total"]
     changed = search.counted.with_columns(after=counted["total"], saved=saved).filter(
         pl.col("saved") != 0
     )
     worst = changed.sort("total", "endpoint", descending=[True, False]).row(0, named=True)
+    titles = rewrites.named([policy.title for policy in policies.values()])
     return (
-        search.policy.title, *told, worst["endpoint"], worst["total"],
+        titles, *told, worst["endpoint"], worst["total"],
         worst["after"], worst["saved"], changed.height, int(saved.sum()),
     )  # fmt: skip

@@ -86,7 +86,7 @@ def _joined(spec: Spec, direction: str, same: Sequence[int], keys: Sequence[str]
         for _, _, better in merge(alone):
             alone = better
     made[direction][same[0]] = alone[direction][0]
-    others = _named([f"{direction}[{n}]" for n in same[1:]])
+    others = named([f"{direction}[{n}]" for n in same[1:]])
     return f"{direction}[{same[0]}]", f"join with {others}; merge ports and CIDRs", made
 
 
@@ -176,12 +176,18 @@ def merged_cidrs(spec: Spec) -> Iterator[Rewrite]:
             sum(len(rules[direction][n][key]) for direction, n, changed in some for key in changed)
             for rules in (spec, made)
         )
-        places = _named([f"{direction}[{n}]" for direction, n, _ in some])
+        places = named([f"{direction}[{n}]" for direction, n, _ in some])
         yield places, f"collapse CIDRs: {before} become {after}", made
 
 
-def _named(places: Sequence[str]) -> str:
-    """Name places, of many the first ones only."""
+def named(places: Sequence[str]) -> str:
+    """Name rules or policies, of many the first ones only.
+
+    Examples
+    --------
+    >>> named(["egress[0]", "egress[1]"]), named(list("abcdef"))
+    ('egress[0], egress[1]', 'a, b, c, d and 2 more')
+    """
     more = len(places) - _NAMED
     return ", ".join(places[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
