@@ -163,7 +163,9 @@ def _with_parents(prefix: Prefix, labels: Mapping[Prefix, set[str]]) -> set[str]
     has_cidr = any(_is(CIDR, one) for one in found)
     for length in range(prefix.length - 1, -1, -1):
         shift = prefix.width - length
-        parent = labels.get(Prefix(prefix.version, prefix.address >> shift << shift, length), ())
+        parent = labels.get(Prefix(prefix.version, prefix.address >> shift << shift, length))
+        if parent is None:
+            continue
         for one in sorted(parent):
             if untold(one)[:2] not in keys and not (has_cidr and _is(CIDR, one)):
                 found[one] = None
