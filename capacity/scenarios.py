@@ -190,10 +190,10 @@ def _row(base: _Base, item: Fitted, change: Change) -> dict[str, Any]:
 
 def _load(base: _Base, change: Change) -> list[dict[str, Any]]:
     """Give rows of table control_plane."""
-    known = [n for n in ("endpoints", "identities") if base.seen.drivers[n].drop_nulls().len()]
-    if len(known) < 2:
-        return []
+    known = ["endpoints", "identities"]
     rows = base.seen.drivers.drop_nulls(["nodes", *known])
+    if rows.is_empty():
+        return []
     drawn = _drivers(base, rows, known, change)
     nodes, endpoints, identities = (
         float(np.median(drawn[name])) for name in ("nodes", "endpoints", "identities")

@@ -20,6 +20,8 @@ from capacity import outcome, report, shipped
 from capacity.errors import CapacityError, ExportError, SettingsError
 from capacity.planning import Plan
 from capacity.report.notebook import NOTEBOOKS
+from capacity.report.page import without
+from capacity.report.secrets import secrets_of
 from capacity.settings import PlanSettings
 
 NOTEBOOK = shipped.path("notebooks", "plan.ipynb")
@@ -308,3 +310,16 @@ def test_without_the_extra_the_message_says_what_to_install(
     assert not report.is_installed()
     with pytest.raises(SettingsError, match=re.escape("pip install 'cilium-capacity[report]'")):
         report.report("plan", PlanSettings(), tmp_path / "out.html")
+
+
+def test_a_password_is_hidden_as_requests_and_urls_hold_it_too() -> None:
+    told = secrets_of({"CAPACITY_PROM_USER": "me", "CAPACITY_PROM_PASSWORD": "p/w d"})
+    text = "Authorization: Basic bWU6cC93IGQ=, https://me:p%2Fw%20d@prom.example"
+    assert without(text, (), told) == "Authorization: Basic ***, https://me:***@prom.example"
+
+
+def test_a_token_in_a_file_is_hidden_beside_one_of_the_environment(tmp_path: Path) -> None:
+    """A cluster of a fleet has its own; the worker's environment may hold that of another."""
+    (tmp_path / "token").write_text("of-the-member\n", encoding="utf-8")
+    own = {"CAPACITY_PROM_TOKEN_FILE": str(tmp_path / "token")}
+    assert secrets_of({"CAPACITY_PROM_TOKEN": "of-all"}, own) == ("of-the-member", "of-all")

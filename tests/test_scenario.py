@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from capacity.errors import SettingsError
-from capacity.scenario_text import parse
-from capacity.scenarios import Scenarios, scenarios
+from capacity.scenario_text import BASE, parse
+from capacity.scenarios import Scenarios, _load, scenarios
 from capacity.settings import PlanSettings
 from tests.command import run
 
@@ -137,3 +139,11 @@ def test_the_command_tells_what_differs(tmp_path: Path) -> None:
 def test_scenarios_that_could_not_be_told_apart_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match="another name"):
         scenarios(LAB, [parse(f"{name}: nodes=x2") for name in names])
+
+
+def test_a_control_plane_is_not_told_of_counts_that_never_came_together() -> None:
+    drivers = pl.DataFrame({"nodes": [5.0, 5.0], "endpoints": [9.0, None],
+                            "identities": [None, 7.0]})  # fmt: skip
+    base: Any = SimpleNamespace(seen=SimpleNamespace(drivers=drivers), nodes=np.full(3, 5.0),
+                                index=-1, settings=LAB)  # fmt: skip
+    assert _load(base, BASE) == []

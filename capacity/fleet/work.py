@@ -81,7 +81,7 @@ def perform(told: Mapping[str, Any], kind: Kind, out: str, run_name: str) -> dic
                            "error": None}  # fmt: skip
     try:
         env = environment(member.credentials)
-        secrets = secrets_of({**os.environ, **env})
+        secrets = secrets_of(os.environ, env)
         asked = {"settings": told["settings"], "env": env, "is_meshed": member.mesh is not None}
         job = warm()("capacity.fleet.work:planned", asked, {})
         with closing(job):
