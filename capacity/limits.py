@@ -108,7 +108,7 @@ def configured_sizes(
     explicit = {
         name: int(value)
         for name, value in inventory.options.select("option", "value").iter_rows()
-        if name.startswith("bpf-") and name.endswith("-max") and value.isdigit()
+        if name.startswith("bpf-") and name.endswith("-max") and value.isdecimal()
     }
     out = {name: (value, f"option {name}") for name, value in explicit.items()}
     memory = node_memory(inventory, settings)

@@ -358,7 +358,7 @@ def sizes(
 
 def _pair(item: str) -> tuple[str, int]:
     name, equals, value = item.partition("=")
-    if not equals or not value.strip().isdigit():
+    if not equals or not value.strip().isdecimal():
         raise SettingsError(f"--set {item}: wanted OPTION=ENTRIES with a whole number")
     return name.strip(), int(value)
 

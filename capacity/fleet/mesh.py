@@ -66,7 +66,7 @@ def _cluster(name: str, result: Aggregate) -> MeshCluster:
 
     def number(option: str) -> int | None:
         text = str(options.get(option, ""))
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdecimal() else None
 
     nodes, now = drivers.get("nodes") or 0.0, drivers.get("identities")
     ahead = max((point["q95"] for point in result.get("growth") or []), default=nodes)

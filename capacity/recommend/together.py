@@ -161,7 +161,7 @@ def _sizes(options: Mapping[str, str], present: Present) -> dict[str, int]:
     explicit = {
         name: int(options[name])
         for name in (CT_TCP, CT_ANY, NAT)
-        if options.get(name, "").isdigit()
+        if options.get(name, "").isdecimal()
     }
     if present.memory is not None:
         ratio = float(options.get(RATIO, "0.0025"))

@@ -87,17 +87,22 @@ class _There:
         selectors, most = {}, {}
         for row in objects.iter_rows(named=True):
             namespace, told = row["namespace"] or "", json.loads(row["object"])
-            spec = told.get("spec") or {}
+            spec = _mapping(told.get("spec"))
             if row["kind"] in _SCALED:
                 selectors[namespace, row["kind"], row["name"]] = told
                 continue
             found.setdefault((namespace, row["kind"]), []).append((row["name"], spec))
             if row["kind"] == "HorizontalPodAutoscaler":
-                aim = spec.get("scaleTargetRef") or {}
+                aim = _mapping(spec.get("scaleTargetRef"))
                 key = namespace, str(aim.get("kind")), str(aim.get("name"))
                 told_most = spec.get("maxReplicas")
                 most[key] = told_most if isinstance(told_most, int) else 1
         return cls(found, selectors, most)
+
+
+def _mapping(told: Any) -> Row:
+    """Give what an object tells, nothing where it is of another shape."""
+    return told if isinstance(told, dict) else {}
 
 
 def _planned(resources: pl.DataFrame, usage: pl.DataFrame) -> pl.DataFrame:
@@ -157,7 +162,7 @@ def _budget(one: Row, there: _There) -> Iterator[Row]:
     if told is None or many is None or many < 2 or one["kind"] not in _SCALED:
         return
     budgets = there.objects.get((one["namespace"], "PodDisruptionBudget"), [])
-    labels = told.get("labels") or {}
+    labels = _mapping(told.get("labels"))
     if not told.get("selector") or any(
         _selects(spec.get("selector"), labels) for _, spec in budgets
     ):
@@ -208,7 +213,8 @@ def _selects(selector: Any, labels: Mapping[str, str]) -> bool:
     """Tell whether a selector may take pods of these labels; expressions may always."""
     if not isinstance(selector, dict):
         return False
-    wanted = selector.get("matchLabels") or {}
+    # What is no mapping excludes nothing, as nothing would
+    wanted = _mapping(selector.get("matchLabels"))
     return all(labels.get(name) == value for name, value in wanted.items())
 
 

@@ -209,7 +209,7 @@ def _option(shape: Shape, name: str, default: int) -> int:
     text = shape.options.get(name)
     if text is None:
         return default
-    if not text.isdigit():
+    if not text.isdecimal():
         raise SettingsError(f"option {name}: {text!r} is not a number")
     # 0 is the agent's word for its default
     return int(text) or default

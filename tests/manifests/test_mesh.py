@@ -13,7 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from capacity.fleet.mesh import settings_of
+from capacity.inventory import Inventory
+from capacity.limits import configured_sizes
 from capacity.manifests.mesh import MeshCluster, connected, mesh_settings, values
+from capacity.settings import PlanSettings
 from capacity.values_check import wrong_values
 from tests.manifests.test_helm import CHARTS, helm
 
@@ -162,3 +165,12 @@ def test_ciliums_own_chart_takes_the_settings_of_a_mesh(chart: Path, tmp_path: P
     if many > 255:
         assert config["max-connected-clusters"] == "511"
     assert named["Deployment", "clustermesh-apiserver"]["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("odd", ["²", "x", ""])
+def test_an_id_that_is_no_number_is_as_none(odd: str) -> None:
+    told = {"cluster": "a", "mesh_options": {"options": {"cluster-id": odd}}}
+    made = settings_of([("a", "eu")], [told])
+    assert made.filter(setting="cluster.id")["target"].to_list() == ["1"]
+    options = pl.DataFrame({"option": ["bpf-ct-global-tcp-max"], "value": [odd]})
+    assert configured_sizes(replace(Inventory(), options=options), PlanSettings(), "1.17") == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -20,8 +21,9 @@ from capacity.load import read_inventory
 from capacity.manifests.workload_guards import texts
 from capacity.manifests.workload_patches import patches
 from capacity.rightsizing import Sizing, rightsize
-from capacity.rightsizing.guards import guards
+from capacity.rightsizing.guards import _budget, _There, guards
 from capacity.rightsizing_settings import GUARD_NAMES, RightsizingSettings
+from capacity.tables import OBJECTS
 from capacity.units import parse_bytes, parse_millicores
 from tests.rightsizing.pods import Pods
 from tests.rightsizing.test_rightsizing import DAY, memory, used
@@ -271,3 +273,20 @@ def test_more_pods_or_larger_ones_never_get_a_smaller_quota(
     assert all(larger[name] >= less[name] for name in less)
     requests = made.resources.filter(setting="requests.memory")
     assert less["hard.requests.memory"] >= replicas * requests["target"].sum()
+
+
+@pytest.mark.parametrize("odd", ["x", 5, ["x"]])
+def test_objects_of_another_shape_tell_nothing(odd: Any) -> None:
+    rows = [
+        ("PodDisruptionBudget", {"spec": {"selector": {"matchLabels": odd}}}),
+        ("ResourceQuota", {"spec": odd}),
+        ("HorizontalPodAutoscaler", {"spec": {"scaleTargetRef": odd}}),
+        ("Deployment", {"labels": odd, "selector": {"matchLabels": {"app": "web"}}}),
+    ]
+    told = [{"kind": kind, "namespace": "shop", "name": "web", "source": "x",
+             "object": json.dumps(made)} for kind, made in rows]  # fmt: skip
+    there = _There.of(pl.DataFrame(told, schema=OBJECTS.schema))
+    one = {"namespace": "shop", "kind": "Deployment", "workload": "web", "replicas": 4,
+           "cpu p50": None, "cpu requests": None}  # fmt: skip
+    # A selector that cannot be read may select the pods: no second budget
+    assert list(_budget(one, there)) == []
