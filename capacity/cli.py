@@ -174,6 +174,7 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 @cli.command("facts")
 @click.argument(
     "table",
+    metavar="TABLE",
     type=click.Choice(["maps", "options", "metrics", "limits", "quantities", "sources", "tables"]),
 )
 @_VERSION
@@ -182,7 +183,8 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 def facts_command(table: str, cilium: str | None, match: str, output: str) -> None:
     """Print what is known about Cilium, with sources and whether it was verified.
 
-    `tables` prints the data dictionary: every column of every table, with type and unit.
+    TABLE is maps, options, metrics, limits, quantities, sources or tables. `tables` prints the data
+    dictionary: every column of every table, with type and unit.
 
     \b
     Examples:

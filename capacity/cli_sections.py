@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -43,9 +43,23 @@ SECTIONS: Final = {
     },
 }
 
+_EXTRA: Final = (
+    ". A value is one word: --horizon 1y, not 1 year; quote one that holds spaces, and give an "
+    "option again for each of several values"
+)
+
 
 class Sections(click.Group):
-    """A group whose help lists its commands by section."""
+    """A group whose help lists its commands by section, and whose usage errors tell what to do."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; of words that are too many tell what they most often are."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message:
+                raise click.UsageError(error.message + _EXTRA, error.ctx) from error
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections; commands of none come last, in their own words."""

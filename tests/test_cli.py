@@ -30,6 +30,20 @@ def one_line(result: Done) -> str:
 LAB = str(shipped.path("data", "lab"))
 
 
+def test_a_value_in_two_words_is_told_how_to_write_it(tmp_path: Path) -> None:
+    said = one_line(run("plan", LAB, "--horizon", "1", "year", cwd=tmp_path))
+    assert "extra argument (year)" in said
+    assert "--horizon 1y, not 1 year" in said
+    nested = one_line(run("fleet", "plan", "fleet.yaml", "other.yaml", "--out", "x", cwd=tmp_path))
+    assert "quote one that holds spaces" in nested
+
+
+def test_choices_of_facts_are_told_once(tmp_path: Path) -> None:
+    result = run("facts", "map", cwd=tmp_path)
+    assert "'map' is not one of" in one_line(result)
+    assert result.stderr.count("quantities") == 1
+
+
 def test_the_demo_says_that_it_is_one_and_never_fails_a_pipeline(tmp_path: Path) -> None:
     done = run("plan", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -85,7 +85,11 @@ def test_limits_are_those_of_the_scenario(told: Scenarios) -> None:
 def test_load_of_the_api_server_is_told_for_every_scenario(told: Scenarios) -> None:
     database = told.control_plane.filter(what="etcd database", server="kube-apiserver")
     assert database["scenario"].to_list() == ["as it is", *(t.split(":")[0] for t in CHANGES)]
-    assert (database["limit"] == 2**31).all()
+    # etcd's default quota, of both servers; nothing else has a limit
+    limited = told.control_plane.filter(pl.col("limit").is_not_null())
+    assert set(limited["what"]) == {"etcd database"}
+    assert set(limited["server"]) == {"kube-apiserver", "kvstore"}
+    assert set(limited["limit"]) == {2.0**31}
     rows = dict(database.select("scenario", "value").iter_rows())
     assert rows["dense"] > 1.8 * rows["as it is"]
     assert rows["mesh"] == rows["as it is"]
