@@ -20,7 +20,7 @@ from capacity.growth import MIN_HISTORY_DAYS, grow
 from capacity.models.linear_drivers import MIN_ROWS, Array
 from capacity.models.peers import PEERS, SIZING
 from capacity.models.scoring import inside, pinball, skill
-from capacity.planning import Observed, observed
+from capacity.observing import Observed, observed
 from capacity.settings import PlanSettings
 from capacity.tables import SCORES, TRIALS, check
 

@@ -8,9 +8,10 @@ import polars as pl
 
 from capacity.backtesting import ALL, OURS
 from capacity.forecast import FARTHEST
-from capacity.planning import Plan, planned_for
+from capacity.planning import Plan
 from capacity.telling import amount as amount
 from capacity.telling import resource
+from capacity.verdicts import planned_for
 
 # Kind, a word, a sentence: the answer in a box above a page
 Answer = tuple[str, str, str]
@@ -197,7 +198,7 @@ def sensitive(plan: Plan, name: str | None = None) -> pl.DataFrame:
     Parameters
     ----------
     name
-        As `planning.resource` names it; what runs out first, or is fullest, where left out.
+        As `telling.resource` names it; what runs out first, or is fullest, where left out.
     """
     rows = plan.sensitivity
     if name is None and not rows.is_empty():

@@ -19,7 +19,8 @@ from capacity.export import Metrics
 from capacity.findings import percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
-from capacity.planning import Plan, detect_version, inventory_of, observed
+from capacity.observing import detect_version, inventory_of, observed
+from capacity.planning import Plan
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES, UPGRADE, data_dictionary
 from capacity.telling import amount, resource

@@ -10,7 +10,7 @@ import polars as pl
 from capacity import facts
 from capacity.errors import SettingsError
 from capacity.limits import configured_sizes
-from capacity.planning import Observed
+from capacity.observing import Observed
 from capacity.scenario_text import Change
 from capacity.settings import PlanSettings
 from capacity.shapes import cluster_identities

@@ -20,11 +20,12 @@ from capacity.facts import limits as fact_limits
 from capacity.forecast import Fitted, fit_quantity, quantiles, scenario_draws
 from capacity.growth import DRAWS, Growth, grow
 from capacity.models.linear_drivers import Array
-from capacity.planning import Observed, observed, resource
+from capacity.observing import Observed, observed
 from capacity.scenario_limits import limit_of, notes_of
 from capacity.scenario_text import BASE, Change
 from capacity.settings import PlanSettings
 from capacity.tables import CONTROL_PLANE, SCENARIOS, check
+from capacity.telling import resource
 
 # Known to every agent of a mesh: addresses and nodes; the drivers of its memory, and identities
 _EVERYWHERE: Final = ("ipcache", "ipcache_v2", "node_map", "node_map_v2", "tunnel_map")

@@ -13,8 +13,9 @@ import pytest
 
 from capacity import charts, findings, overview
 from capacity.charts.look import GRAY
-from capacity.planning import Plan, resource
+from capacity.planning import Plan
 from capacity.tables import RECOMMENDATION
+from capacity.telling import resource
 
 ALL: list[Callable[[Plan], go.Figure]] = [
     charts.breaks_first,

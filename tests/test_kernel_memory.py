@@ -12,7 +12,7 @@ from capacity.doubts import doubts
 from capacity.inventory import Inventory
 from capacity.kernel_memory import kernel_memory
 from capacity.observe import by_step, drivers, observe
-from capacity.planning import Observed, observed
+from capacity.observing import Observed, observed
 from capacity.tables import BPF_MAPS, NODES
 
 from .test_charges import MAPS, fleet

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import capacity
-from capacity import planning
+from capacity import observing
 from capacity.export import Metrics
 from capacity.observe import by_step, drivers, observe
 from capacity.observe.names import NODE_INFO, copies, named
@@ -110,7 +110,7 @@ def test_an_address_names_the_node_in_a_plan(export: Export, tmp_path: Path) -> 
     info = {"__name__": NODE_INFO, "node": "worker-1", "internal_ip": "10.0.0.1"}
     made = export((given, [(0, 5.0)]), (info, [(0, 1.0)]))
     capacity.load.write(made, tmp_path / "export")
-    read, _ = planning._read(PlanSettings(source=str(tmp_path / "export")))
+    read, _ = observing._read(PlanSettings(source=str(tmp_path / "export")))
     assert observe(read)["node"].drop_nulls().unique().to_list() == ["worker-1"]
 
 

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import capacity
-from capacity import planning, shipped
+from capacity import observing, planning, shipped
 from capacity.errors import CapacityError, ExportError
 from capacity.export import Metrics
 from capacity.planning import Plan
@@ -249,7 +249,7 @@ def test_the_version_comes_from_the_option_the_metric_or_the_maps(
     export: Callable[..., Metrics],
 ) -> None:
     def told(**settings: str) -> tuple[str, str | None]:
-        return planning.detect_version(metrics, PlanSettings("x", **settings))
+        return observing.detect_version(metrics, PlanSettings("x", **settings))
 
     metrics = export(({"__name__": "cilium_version", "version": "1.16.4"}, [(0, 0.0)]))
     assert told() == ("1.16", None)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from capacity import facts, planning
+from capacity import facts, observing
 from capacity.cli import cli
 from capacity.errors import FactError
 from capacity.export import Metrics
@@ -87,10 +87,10 @@ def test_a_plan_for_a_newer_version_says_what_to_do_before(
     export: Callable[..., Metrics],
 ) -> None:
     metrics = export(({"__name__": "cilium_version", "version": "1.16.4"}, [(0, 0.0)]))
-    told = planning.before_upgrade(metrics, Inventory(), "1.17")
+    told = observing.before_upgrade(metrics, Inventory(), "1.17")
     assert told[0].startswith("agents run 1.16, planned is 1.17: `capacity upgrade")
     assert any("endpointMaxIpPerHostname" in text for text in told[1:])
-    assert planning.before_upgrade(metrics, Inventory(), "1.16") == []
+    assert observing.before_upgrade(metrics, Inventory(), "1.16") == []
 
 
 def test_the_command_asks_before_an_upgrade_with_exit_code_1(tmp_path: Path) -> None:

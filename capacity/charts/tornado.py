@@ -10,7 +10,7 @@ import polars as pl
 from capacity import findings
 from capacity.charts.look import BLUE, GRAY, ORANGE, VERMILLION, empty, nothing, safe
 from capacity.planning import Plan
-from capacity.planning import resource as named
+from capacity.telling import resource as named
 
 _MOST: Final = 10
 # Shares of a number to write beside the ends of a bar

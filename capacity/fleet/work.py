@@ -99,7 +99,8 @@ def planned(
     settings: Mapping[str, Any], env: Mapping[str, str], *, is_meshed: bool = False
 ) -> bytes:
     """Plan a cluster and give its aggregate as JSON; runs in a job, with its own credentials."""
-    from capacity.planning import inventory_of, plan
+    from capacity.observing import inventory_of
+    from capacity.planning import plan
 
     if env:
         for name in CREDENTIALS.values():

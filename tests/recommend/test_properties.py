@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from capacity import facts, planning, shipped
+from capacity import facts, observing, planning, shipped
 from capacity.cilium.map_sizes import validate
 from capacity.forecast import Fitted
 from capacity.forecast_tables import exhaustion_row, rank
@@ -51,7 +51,7 @@ def lab() -> Lab:
     def say(name: str, share: float) -> None:
         return
 
-    seen = planning.observed(asked, say)
+    seen = observing.observed(asked, say)
     growth = grow(seen.drivers, asked)
     fitted, gaps = planning._fit_all(seen, growth, asked, say)
     assert not gaps
