@@ -408,7 +408,7 @@ def managed() -> pl.DataFrame:
     Examples
     --------
     >>> managed()["provider"].to_list()
-    ['gke', 'aks', 'eks']
+    ['gke', 'aks', 'eks', 'eks-hybrid']
     """
     return _rows(MANAGED)
 

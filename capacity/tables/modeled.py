@@ -264,7 +264,12 @@ EVIDENCE: Final = Table(
             "with this driver: drivers' products; null: products with the quantity",
             nullable=True,
         ),
-        Column("value", pl.Float64, "", "sum over rows, divided by the variance of the noise"),
+        Column(
+            "value",
+            pl.Float64,
+            "of the drivers",
+            "sum over rows, divided by the variance of the noise",
+        ),
     ),
 )
 OUTLOOK: Final = Table(
