@@ -25,6 +25,9 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _AT_ONCE: Final = 1 << 26
 # Of a file that is held whole, after unpacking; parsed JSON takes 5 to 8 times as much. [byte]
 _MOST: Final = 2 << 30
+# Blocks that a running Prometheus makes or deletes: what they hold is elsewhere as well, or gone;
+# prometheus/prometheus tsdb/db.go (v3.5), which removes them when it starts
+_UNFINISHED: Final = (".tmp-for-creation", ".tmp-for-deletion")
 
 
 def listed(source: str | Path) -> list[Path]:
@@ -80,7 +83,7 @@ def _below(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if _is_passed_over(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from _below(entry.path)
@@ -92,7 +95,12 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return any(map(_is_passed_over, path.parts))
+
+
+def _is_passed_over(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or a block that Prometheus makes or deletes now."""
+    return name.startswith(".") or name.endswith(_UNFINISHED)
 
 
 def ending(path: Path) -> str:

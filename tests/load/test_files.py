@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capacity.load.files import beginning, pieces
+from capacity.load.files import beginning, listed, pieces
 
 
 @settings(deadline=None)
@@ -25,3 +25,10 @@ def test_pieces_are_the_whole_file_in_whole_lines(data: bytes, is_packed: bool) 
             assert b"".join(parts) == data + b"\n" * (not data.endswith(b"\n"))
             assert all(part.endswith(b"\n") for part in parts)
             assert beginning(path, size) == data[:size]
+
+
+def test_blocks_that_are_being_made_or_deleted_are_passed_over(tmp_path: Path) -> None:
+    for folder in ("01A", "01B.tmp-for-creation", "01C.tmp-for-deletion"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "index").write_bytes(b"x")
+    assert listed(tmp_path) == [tmp_path / "01A" / "index"]
