@@ -17,14 +17,30 @@ from capacity.simulate import simulate, write
 from capacity.simulation_settings import SimulationSettings
 from tests.command import run
 
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci")
+# HYPOTHESIS_PROFILE=deep looks twenty times as far
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("deep", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 DAY = 86_400_000
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 Points = list[tuple[int, float]]
+# Tests that need nearly all compiled code, which takes 40 s to compile in a fresh clone
+COMPILED = (
+    "tests/load/", "tests/rightsizing/", "tests/test_simulate.py", "tests/test_kernel_memory.py",
+    "tests/test_lb_outlook.py", "capacity/load/",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares something slow to make on one worker; large groups are started first."""
+    for item in items:
+        if item.nodeid.startswith(COMPILED):
+            item.add_marker(pytest.mark.xdist_group("compiled"))
+        elif {"pages", "demo", "shared_plans"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("planned"))
 
 
 @pytest.fixture
