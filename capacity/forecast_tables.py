@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from capacity.costs import evidence_rows
-from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles, scenario_draws
+from capacity.driver_draws import scenario_draws
+from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models.linear_drivers import Array
 from capacity.models.pooling import Evidence, evidence

@@ -15,8 +15,8 @@ from scipy.stats import theilslopes
 
 from capacity import facts
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
+from capacity.driver_draws import MAP_BYTES
 from capacity.facts import derivations
-from capacity.forecast import MAP_BYTES
 from capacity.inventory import Inventory
 from capacity.limits import configured_sizes
 from capacity.maps import entries_by_map

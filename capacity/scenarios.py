@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from capacity.cilium.api_load import Load, control_plane
+from capacity.driver_draws import scenario_draws
 from capacity.errors import ModelError, SettingsError
 from capacity.facts import limits as fact_limits
-from capacity.forecast import Fitted, fit_quantity, quantiles, scenario_draws
+from capacity.forecast import Fitted, fit_quantity, quantiles
 from capacity.growth import DRAWS, Growth, grow
 from capacity.models.linear_drivers import Array
 from capacity.observing import Observed, observed

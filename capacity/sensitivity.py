@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from capacity.forecast import Fitted, scenario_draws
+from capacity.driver_draws import scenario_draws
+from capacity.forecast import Fitted
 from capacity.growth import Growth, node_counts
 from capacity.models.linear_drivers import EXTRAPOLATION_SD, Array
 from capacity.settings import PlanSettings

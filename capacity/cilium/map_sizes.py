@@ -1,6 +1,7 @@
 """Sizes of BPF maps in entries: the agent's dynamic sizing, and what it says of explicit sizes.
 
-Numbers are rows of facts/dynamic.csv and facts/options.csv; bytes are in map_memory.
+The sizing itself is in map_sizing; numbers are rows of facts/dynamic.csv and facts/options.csv;
+bytes are in map_memory.
 """
 
 from __future__ import annotations
@@ -11,27 +12,45 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import polars as pl
 
 from capacity import facts
-from capacity.errors import SettingsError
+from capacity.cilium.map_sizing import (
+    CT_ANY,
+    CT_TCP,
+    DISTRIBUTED,
+    DISTRIBUTED_SINCE,
+    DYNAMIC,
+    NAT,
+    NEIGH,
+    RATIO,
+    ROUNDED_SINCE,
+    SOCK,
+    Facts,
+    Sizes,
+    aligned,
+    check,
+    dynamic_facts,
+    dynamic_sizes,
+    release_of,
+    up,
+)
 
-RATIO: Final = "bpf-map-dynamic-size-ratio"
-CT_TCP: Final = "bpf-ct-global-tcp-max"
-CT_ANY: Final = "bpf-ct-global-any-max"
-NAT: Final = "bpf-nat-global-max"
-NEIGH: Final = "bpf-neigh-global-max"
-SOCK: Final = "bpf-sock-rev-map-max"
-DISTRIBUTED: Final = "bpf-distributed-lru"
-_DYNAMIC: Final = (CT_TCP, CT_ANY, NAT, NEIGH, SOCK)
+__all__ = [
+    "CT_ANY",
+    "CT_TCP",
+    "DISTRIBUTED",
+    "NAT",
+    "NEIGH",
+    "RATIO",
+    "SOCK",
+    "Finding",
+    "dynamic_sizes",
+    "validate",
+]
 
-# Releases that brought bpf-distributed-lru with `0 = dynamic` for the socket map, and rounding of
-# explicit sizes: cilium/cilium-cli 6e65fa094 (2025-05-27) and eb3291189 (2026-01-13), vendored
-# pkg/option/config.go and pkg/loadbalancer/config.go.
-_DISTRIBUTED_SINCE: Final = (1, 18)
-_ROUNDED_SINCE: Final = (1, 19)
 # Options that the agent moves into their bounds, with a warning, where it refuses others:
 # cilium/cilium pkg/option/config.go checkMapSizeLimits (b095517e62) lowers the policy map; from
 # 1.18 on pkg/maps/policymap/cell.go createFactory moves both ways.
@@ -44,9 +63,6 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _TRUE: Final = frozenset({"1", "t", "true"})
 
 _Value = int | float | str
-_Release = tuple[int, int]
-_Sizes = dict[str, int]
-_Facts = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,144 +79,6 @@ class Finding:
     value: _Value | None
     effective: int | float | None
     message: str
-
-
-def dynamic_sizes(
-    memory_bytes: int,
-    ratio: float,
-    *,
-    version: str,
-    explicit: Mapping[str, int] | None = None,
-    possible_cpus: int = 1,
-    element_sizes: Mapping[str, int] | None = None,
-    distributed_lru: bool = False,
-) -> dict[str, int]:
-    """Sizes of the dynamically sized maps as an agent with this memory computes them.
-
-    Parameters
-    ----------
-    memory_bytes
-        MemTotal of the node; may be 0 where the ratio is. [byte]
-    ratio
-        Option ``bpf-map-dynamic-size-ratio``, 0…1; 0 switches dynamic sizing off. [1]
-    version
-        Cilium version, e.g. ``1.17``.
-    explicit
-        Options that are set, option → entries. A set option keeps its value, also where that is
-        the default, and gives no memory back to the others. Options of maps that are not sized
-        dynamically are left alone; `validate` judges them. [1]
-    possible_cpus
-        Possible CPUs of the node; matters with `distributed_lru` only. [1]
-    element_sizes
-        Bytes of key and value, option → bytes, in place of the facts. [byte]
-    distributed_lru
-        Option ``bpf-distributed-lru``, 1.18 and later.
-
-    Returns
-    -------
-    dict of str to int
-        Option → entries of one IP family's maps, before the agent's limit check. [1]
-
-    Raises
-    ------
-    SettingsError
-        If the memory, the ratio or the CPUs are out of bounds, or the agent would not start with
-        such a distributed LRU.
-    FactError
-        If the version is not known.
-
-    Notes
-    -----
-    With A = ⌊memory·ratio⌋ (the float product cut) and T = the bytes of all five maps at their
-    default sizes, each map gets ⌊default·A / T⌋ entries, within its minimum and maximum. NAT that
-    exceeds the CT maps together gets two thirds of them; the neighbor map gets what NAT got.
-    A distributed LRU rounds results up to a multiple of the CPUs (maxima down), from 1.19 on
-    also explicit sizes and a capped NAT. From 1.18 on ``bpf-sock-rev-map-max: 0`` means dynamic.
-    Products of 2⁶³ and more, which wrap in the agent (A above 16 TiB), do not wrap here.
-
-    References
-    ----------
-    .. [1] cilium/cilium pkg/option/config.go ``calculateDynamicBPFMapSizes``, b095517e62 (1.17dev),
-       the same in 24143732b6 (1.14) to 1.17; 1.18 to 1.20: cilium/cilium-cli 011bd4acc, eb3291189,
-       fc661364d, vendored pkg/option/config.go and pkg/loadbalancer/config.go.
-
-    Examples
-    --------
-    >>> dynamic_sizes(32 << 30, 0.0025, version="1.17")["bpf-ct-global-tcp-max"]
-    301401
-    >>> sizes = dynamic_sizes(32 << 30, 0.0025, version="1.17", explicit={CT_TCP: 65536})
-    >>> sizes["bpf-nat-global-max"], sizes["bpf-ct-global-any-max"]
-    (144157, 150700)
-    """
-    release = _release(version)
-    _check(memory_bytes, ratio, possible_cpus)
-    if distributed_lru and (release < _DISTRIBUTED_SINCE or ratio == 0):
-        why = f"the agent has it from 1.18 on and wants a ratio above 0; here {version}, {ratio:g}"
-        raise SettingsError(f"{DISTRIBUTED}: {why}")
-    known = _facts(version)
-    given = {name: int(size) for name, size in (explicit or {}).items() if name in _DYNAMIC}
-    if release >= _DISTRIBUTED_SINCE and given.get(SOCK) == 0:
-        del given[SOCK]
-    if ratio == 0:
-        return {name: given.get(name, int(known[name]["default"])) for name in _DYNAMIC}
-    cpus = possible_cpus if distributed_lru else 1
-    total = sum(
-        known[name]["default"] * (element_sizes or {}).get(name, known[name]["element_size"])
-        for name in _DYNAMIC
-    )
-    sizes = _filled(given, known, int(float(memory_bytes) * ratio), total, cpus)
-    if distributed_lru and release >= _ROUNDED_SINCE:
-        sizes = {name: _aligned(size, cpus, known) for name, size in sizes.items()}
-    return {name: sizes[name] for name in _DYNAMIC}
-
-
-def _filled(given: Mapping[str, int], known: _Facts, free: int, total: int, cpus: int) -> _Sizes:
-    """Sizes that are given, and for the others their share of the free bytes."""
-    sizes = dict(given)
-    for name in (CT_TCP, CT_ANY, NAT, SOCK):
-        if name not in given:
-            sizes[name] = _share(known[name], free, total, cpus)
-    tables = sizes[CT_TCP] + sizes[CT_ANY]
-    if NAT not in given and sizes[NAT] > tables:
-        sizes[NAT] = tables * 2 // 3
-    sizes.setdefault(NEIGH, sizes[NAT])
-    return sizes
-
-
-def _share(fact: Mapping[str, Any], free: int, total: int, cpus: int) -> int:
-    entries = _up(fact["default"] * free // total, cpus)
-    if entries < fact["minimum"]:
-        return _up(fact["minimum"], cpus)
-    return fact["maximum"] // cpus * cpus if entries > fact["maximum"] else entries
-
-
-def _aligned(size: int, cpus: int, known: _Facts) -> int:
-    """Size as the kernel makes it of a distributed LRU, capped by the agent."""
-    most = known[NAT]["maximum"] // cpus * cpus
-    return size if size <= 0 else min(_up(size, cpus), most)
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _check(memory: int, ratio: float, cpus: int) -> None:
-    if not 0 <= ratio <= 1:
-        raise SettingsError(f"{RATIO}: {ratio!r} is out of bounds; wanted 0 (off) to 1")
-    if memory < 0 or (memory == 0 and ratio > 0):
-        raise SettingsError(f"memory: {memory} bytes; wanted the MemTotal of a node, above 0")
-    if cpus < 1:
-        raise SettingsError(f"possible CPUs: {cpus}; wanted 1 or more")
-
-
-def _release(version: str) -> _Release:
-    major, minor = facts.minor(version).split(".")
-    return int(major), int(minor)
-
-
-@cache
-def _facts(version: str) -> _Facts:
-    return {row["option"]: row for row in facts.dynamic(version).iter_rows(named=True)}
 
 
 def validate(
@@ -255,24 +133,24 @@ def validate(
     >>> [f.level for f in validate({"bpf-policy-map-max": "255"}, version="1.17")]
     ['error']
     """
-    release = _release(version)
-    known = _facts(version)
+    release = release_of(version)
+    known = dynamic_facts(version)
     ratio, findings = _ratio(options, version)
-    _check(1 if memory_bytes is None else memory_bytes, ratio or 0.0, possible_cpus)
+    check(1 if memory_bytes is None else memory_bytes, ratio or 0.0, possible_cpus)
     numbers, faults = _numbers(options, version)
     findings += faults + _unknown(options, version)
     distributed = str(options.get(DISTRIBUTED, "")).lower() in _TRUE
-    if distributed and release >= _DISTRIBUTED_SINCE:
+    if distributed and release >= DISTRIBUTED_SINCE:
         numbers, faults = _rounded(numbers, options, ratio, version, possible_cpus)
         findings += faults
     findings += _limits(numbers, options, version)
     findings += _switched_off(numbers, options, ratio, known)
-    sizes: _Sizes | None = None
+    sizes: Sizes | None = None
     if ratio == 0 or (ratio is not None and memory_bytes is not None):
         sizes = dynamic_sizes(
             memory_bytes or 0, ratio, version=version, explicit=numbers,
             possible_cpus=possible_cpus,
-            distributed_lru=distributed and ratio > 0 and release >= _DISTRIBUTED_SINCE,
+            distributed_lru=distributed and ratio > 0 and release >= DISTRIBUTED_SINCE,
         )  # fmt: skip
     wanted = _wanted_nat(numbers, known, ratio, memory_bytes, version)
     if wanted is not None:
@@ -293,9 +171,9 @@ def _ratio(options: Mapping[str, _Value], version: str) -> tuple[float | None, l
     return None, [Finding(RATIO, "error", given, None, f"{told}; Cilium's chart sets 0.0025")]
 
 
-def _numbers(options: Mapping[str, _Value], version: str) -> tuple[_Sizes, list[Finding]]:
+def _numbers(options: Mapping[str, _Value], version: str) -> tuple[Sizes, list[Finding]]:
     """Sizes that are set, as integers, and findings for those that are none."""
-    numbers: _Sizes = {}
+    numbers: Sizes = {}
     findings = []
     known = _bounds(version)
     for name, value in options.items():
@@ -352,14 +230,16 @@ def _bounds(version: str) -> Mapping[str, tuple[int | None, int | None]]:
         pl.col("option").str.contains("^bpf-.*-max$"), unit="entries"
     )
     bounds = entries.select("option", pl.col("min", "max").cast(pl.Int64)).iter_rows()
-    checked = {name: (row["limit_min"], row["limit_max"]) for name, row in _facts(version).items()}
+    checked = {
+        name: (row["limit_min"], row["limit_max"]) for name, row in dynamic_facts(version).items()
+    }
     return {name: (least, most) for name, least, most in bounds} | checked
 
 
-def _limits(numbers: _Sizes, options: Mapping[str, _Value], version: str) -> list[Finding]:
+def _limits(numbers: Sizes, options: Mapping[str, _Value], version: str) -> list[Finding]:
     findings = []
     bounds = _bounds(version)
-    release = _release(version)
+    release = release_of(version)
     for name, number in numbers.items():
         least, most = bounds[name]
         # A default of 0 means: as bpf-lb-map-max, or sized dynamically
@@ -385,34 +265,34 @@ def _defaults(version: str) -> Mapping[str, str]:
 
 
 def _switched_off(
-    numbers: _Sizes, options: Mapping[str, _Value], ratio: float | None, known: _Facts
+    numbers: Sizes, options: Mapping[str, _Value], ratio: float | None, known: Facts
 ) -> list[Finding]:
     told = "is the default, but as it is set, this map is not sized dynamically: leave it out"
     return [
         Finding(name, "info", options[name], number, f"{name}: {number} {told} to follow {RATIO}")
         for name, number in numbers.items()
-        if ratio and name in _DYNAMIC and number == known[name]["default"]
+        if ratio and name in DYNAMIC and number == known[name]["default"]
     ]
 
 
 def _rounded(
-    numbers: _Sizes,
+    numbers: Sizes,
     options: Mapping[str, _Value],
     ratio: float | None,
     version: str,
     cpus: int,
-) -> tuple[_Sizes, list[Finding]]:
+) -> tuple[Sizes, list[Finding]]:
     """Sizes of distributed LRU maps as the agent takes them, and what there is to say to that."""
     if not ratio:
         told = f"{DISTRIBUTED}: the agent refuses to start without {RATIO} above 0: set 0.0025"
         return numbers, [Finding(DISTRIBUTED, "error", options[DISTRIBUTED], None, told)]
-    rounds = _release(version) >= _ROUNDED_SINCE
-    known = _facts(version)
+    rounds = release_of(version) >= ROUNDED_SINCE
+    known = dynamic_facts(version)
     out, findings = dict(numbers), []
     for name, number in numbers.items():
-        if name not in _DYNAMIC:
+        if name not in DYNAMIC:
             continue
-        size = _aligned(number, cpus, known) if rounds else _up(number, cpus)
+        size = aligned(number, cpus, known) if rounds else up(number, cpus)
         if size == number:
             continue
         told = f"{name}: {number} is no multiple of {cpus} possible CPUs up to the maximum"
@@ -427,7 +307,7 @@ def _rounded(
 
 
 def _wanted_nat(
-    numbers: _Sizes, known: _Facts, ratio: float | None, memory: int | None, version: str
+    numbers: Sizes, known: Facts, ratio: float | None, memory: int | None, version: str
 ) -> int | None:
     """NAT entries before they are held against the CT tables; the least where memory is unknown."""
     if NAT in numbers or ratio is None:
@@ -439,7 +319,7 @@ def _wanted_nat(
     return dynamic_sizes(memory, ratio, version=version)[NAT]
 
 
-def _nat(wanted: int, numbers: _Sizes, sizes: _Sizes | None, known: _Facts) -> list[Finding]:
+def _nat(wanted: int, numbers: Sizes, sizes: Sizes | None, known: Facts) -> list[Finding]:
     """NAT against both CT tables together, or the least they can be where that is not known."""
     least = {name: known[name]["minimum"] for name in (CT_TCP, CT_ANY)} | numbers | (sizes or {})
     tables = least[CT_TCP] + least[CT_ANY]

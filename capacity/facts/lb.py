@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
 from typing import Final
 
 import polars as pl
 
-from capacity.tables import Column, Table, check
+from capacity.facts.rows import rows
+from capacity.tables import Column, Table
 
 COSTS: Final = Table(
     "lb_costs",
@@ -42,7 +41,6 @@ PUBLISHED: Final = Table(
 )
 
 
-@cache
 def costs() -> pl.DataFrame:
     """Give costs of devices and encryption.
 
@@ -51,10 +49,9 @@ def costs() -> pl.DataFrame:
     >>> costs().filter(part="driver", path="xdp")["nanoseconds"].to_list()
     [59.2]
     """
-    return _rows(COSTS)
+    return rows(COSTS)
 
 
-@cache
 def published() -> pl.DataFrame:
     """Give published measurements; those marked holdout are compared with, never fitted.
 
@@ -63,9 +60,4 @@ def published() -> pl.DataFrame:
     >>> published().filter(datapath="IPVS", quantity="rate")["value"].max()
     7274468.0
     """
-    return _rows(PUBLISHED)
-
-
-def _rows(table: Table) -> pl.DataFrame:
-    text = files("capacity.facts").joinpath(f"{table.name}.csv").read_bytes()
-    return check(pl.read_csv(text, schema=table.schema), table)
+    return rows(PUBLISHED)

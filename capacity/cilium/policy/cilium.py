@@ -30,12 +30,16 @@ from capacity.cilium.policy.labels import (
 )  # fmt: skip
 from capacity.cilium.policy.rules import Rule, Traffic
 from capacity.cilium.policy.selectors import EXISTS, WILDCARD, NameSelector, Selector, reserved
-from capacity.cilium.policy.services import cidr_rules_of_services, is_selected
 from capacity.cilium.policy.state import AgentOptions, ClusterState, PolicyObject
+from capacity.cilium.policy.translation import (
+    DIRECTIONS,
+    check_groups,
+    has_group_refs,
+    translated,
+)
 from capacity.cilium.policy.versions import Semantics
 
 KINDS: Final = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
-_DIRECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
 # cilium/cilium pkg/policy/api/entity.go, InitEntities, b095517e625e
 _CLUSTER_ENTITIES: Final = (
     "host", "remote-node", "init", "ingress", "health", "unmanaged", "kube-apiserver",
@@ -67,17 +71,15 @@ def read(policy: PolicyObject, state: ClusterState, semantics: Semantics) -> tup
         raise Refused(f"Invalid {kind} spec(s): empty policy")
     has_selectors = semantics.has_group_selectors
     are_groups = not semantics.labels_prefixes and any(
-        _group_refs(spec, has_selectors=has_selectors) for spec in policy.specs
+        has_group_refs(spec, has_selectors=has_selectors) for spec in policy.specs
     )
     rules = []
     for n, (where, place) in enumerate(_places(policy)):
         spec = policy.specs[n]
         decoded = _decoded(spec)
         try:
-            translated = _translated(
-                decoded, state, are_groups=are_groups, has_selectors=has_selectors
-            )
-            rules.append(_rule(policy, translated, state.options, semantics, place))
+            whole = translated(decoded, state, are_groups=are_groups, has_selectors=has_selectors)
+            rules.append(_rule(policy, whole, state.options, semantics, place))
         except Refused as refused:
             raise Refused(f"Invalid {kind} {where}: {refused}") from None
     return tuple(rules)
@@ -96,7 +98,7 @@ def _decoded(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check the types of the lists that rules consist of, before anything reads them."""
     if not isinstance(spec, Mapping):
         raise TypeError("spec is no object")
-    for direction in _DIRECTIONS:
+    for direction in DIRECTIONS:
         for rule in _list(spec, direction):
             if not isinstance(rule, Mapping):
                 raise TypeError(f"{direction} has a rule that is no object")
@@ -114,73 +116,6 @@ def _list(told: Mapping[str, Any], key: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
         raise TypeError(f"{key} is {type(value).__name__}, wanted a list")
     return value or []
-
-
-def _group_refs(spec: Mapping[str, Any], *, has_selectors: bool) -> bool:
-    return any(
-        isinstance(one, Mapping)
-        and not one.get("cidr")
-        and ("cidrGroupRef" in one or (has_selectors and "cidrGroupSelector" in one))
-        for direction in _DIRECTIONS
-        for rule in spec.get(direction) or []
-        for key in ("fromCIDRSet", "toCIDRSet")
-        for one in rule.get(key) or []
-    )
-
-
-def _translated(
-    spec: Mapping[str, Any], state: ClusterState, *, are_groups: bool, has_selectors: bool
-) -> Mapping[str, Any]:
-    """Replace CIDR groups and services by their CIDRs, as the watcher does before parsing.
-
-    References
-    ----------
-    .. [1] cilium/cilium pkg/policy/k8s/cilium_cidr_group.go and service.go, b095517e625e.
-    """
-    changed = dict(spec)
-    for direction in _DIRECTIONS:
-        key = "fromCIDRSet" if direction.startswith("in") else "toCIDRSet"
-        rules = []
-        for told in spec.get(direction) or []:
-            rule = dict(told)
-            if are_groups:
-                # Empty where there was none: such a rule then selects nobody, in Cilium too
-                rule[key] = _without_groups(rule.get(key) or [], state, has_selectors=has_selectors)
-            if direction == "egress" and rule.get("toServices"):
-                rule[key] = [*(rule.get(key) or []), *cidr_rules_of_services(rule, state)] or None
-            rules.append(rule)
-        if direction in spec:
-            changed[direction] = rules
-    return changed
-
-
-def _without_groups(rules: Sequence[Any], state: ClusterState, *, has_selectors: bool) -> list[Any]:
-    kept, groups = [], []
-    for one in rules:
-        chosen = one.get("cidrGroupSelector") if has_selectors else None
-        if one.get("cidrGroupRef"):
-            groups.append((one, state.cidr_groups.get(one["cidrGroupRef"], ())))
-        elif chosen is not None and not one.get("cidr"):
-            _check_groups(chosen)
-            groups += [
-                (one, state.cidr_groups[name])
-                for name, labels in state.cidr_group_labels.items()
-                if is_selected(chosen, labels)
-            ]
-        else:
-            kept.append(one)
-    for one, cidr_list in groups:
-        kept += [{"cidr": cidr, "except": one.get("except") or []} for cidr in cidr_list]
-    return kept
-
-
-def _check_groups(told: Any) -> Selector:
-    selector = selectors.parse_groups(told)
-    try:
-        check_selector(selector)
-    except Refused as refused:
-        raise Refused(f"failed to parse cidrGroupSelector: {refused}") from None
-    return selector
 
 
 def _rule(
@@ -408,5 +343,5 @@ def _chosen(told: Mapping[str, Any], *, is_dual: bool) -> tuple[Selector, list[P
     # The agent does not check what is excepted of groups: what is no CIDR is left out
     holes = _prefixes(excepts, is_deny=True)
     name = f"{CIDR_GROUP}.{CIDR_GROUP_NAME}/{ref}"
-    selector = Selector(expressions=((name, EXISTS, ()),)) if ref else _check_groups(groups)
+    selector = Selector(expressions=((name, EXISTS, ()),)) if ref else check_groups(groups)
     return cidrs.carved(selector, holes), holes
