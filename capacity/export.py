@@ -110,6 +110,25 @@ def source_row(
     return pl.DataFrame([row], schema=SOURCES.schema)
 
 
+def told_once(metrics: pl.DataFrame, inventory: pl.DataFrame) -> pl.DataFrame:
+    """Join what two readers tell of the same files: what only one of them knew, it tells.
+
+    Parameters
+    ----------
+    metrics, inventory
+        Table sources each.
+
+    Returns
+    -------
+    DataFrame
+        Table sources; two rows of one file only where it holds both.
+    """
+    rows = pl.concat([metrics, inventory])
+    is_known = pl.col("format").is_not_null()
+    is_again = pl.col("source").cum_count().over("source") > 1
+    return rows.filter(is_known | ~is_known.any().over("source") & ~is_again)
+
+
 def build(
     label_sets: Sequence[Mapping[str, str]],
     series: Iterable[int] | pl.Series,

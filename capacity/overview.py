@@ -15,7 +15,7 @@ from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.cilium.policy import heaviest
 from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
-from capacity.export import Metrics
+from capacity.export import Metrics, told_once
 from capacity.findings import percent, scope
 from capacity.inventory import Inventory
 from capacity.observe import steps
@@ -287,7 +287,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
     tables = [f.name for f in fields(Inventory) if f.name != "sources"]
     counts = {name: len(getattr(inventory, name)) for name in tables}
     return {
-        "sources": pl.concat([metrics.sources, inventory.sources]),
+        "sources": told_once(metrics.sources, inventory.sources),
         "metrics": by_metric,
         "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
         "coverage": coverage(metrics.series["metric"].unique(), steps(metrics), inventory, version),

@@ -9,6 +9,7 @@ import polars as pl
 
 from capacity.coverage import coverage
 from capacity.errors import ModelError
+from capacity.export import told_once
 from capacity.forecast import Fitted, fit_quantity
 from capacity.forecast_tables import (
     evidence_table,
@@ -196,7 +197,7 @@ def _observed_frames(seen: Observed) -> dict[str, pl.DataFrame]:
         "maps": maps(seen.steps, seen.limits, inventory, version),
         "policy_nodes": node_costs(inventory, version),
         "coverage": coverage(metrics.series["metric"].unique(), seen.steps, inventory, version),
-        "sources": pl.concat([metrics.sources, inventory.sources]),
+        "sources": told_once(metrics.sources, inventory.sources),
     }
 
 

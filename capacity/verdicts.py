@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from capacity.export import Metrics
+from capacity.export import Metrics, told_once
 from capacity.growth import Growth
 from capacity.inventory import Inventory
 from capacity.settings import PlanSettings
@@ -84,12 +84,13 @@ def span(driven: pl.DataFrame) -> str:
 
 def unread(metrics: Metrics, inventory: Inventory) -> Sequence[str]:
     """Say what could not be read; objects of kinds that no plan needs are not worth a warning."""
-    rows = pl.concat([metrics.sources, inventory.sources])
+    rows = told_once(metrics.sources, inventory.sources)
     lost = (pl.col("kept") == 0) & pl.col("reason").is_not_null()
+    is_unused = pl.col("reason").str.contains("(?:are|is) not used$")
     bad = rows.filter(((pl.col("refused") > 0) & pl.col("format").is_not_null()) | lost)
     return [
         f"{row['source']}: {row['refused']} of {row['read']} records refused: {row['reason']}"
-        for row in bad.filter(~pl.col("reason").str.contains("are not used$")).iter_rows(named=True)
+        for row in bad.filter(~is_unused).iter_rows(named=True)
     ]
 
 

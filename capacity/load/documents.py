@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gc
-import gzip
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +19,7 @@ import orjson
 import yaml
 
 from capacity.errors import ExportError
+from capacity.load import files
 
 Row = tuple[Any, ...]
 
@@ -31,7 +29,6 @@ MOST_BYTES: Final = 2 << 30
 _DEEPEST: Final = 500
 # Nodes that aliases may repeat in one document: a bomb of 100 bytes repeats billions
 _MOST_REPEATED: Final = 1_000_000
-_GZIP: Final = b"\x1f\x8b"
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),  # what PowerShell writes after `kubectl … >`
@@ -102,7 +99,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def content(path: Path) -> bytes:
-    """Give the bytes of a file, unpacked if it is gzip'd, as UTF-8.
+    """Give the bytes of a file, unpacked if it is gzip'd or zstd'd, as UTF-8.
 
     Raises
     ------
@@ -110,13 +107,10 @@ def content(path: Path) -> bytes:
         If the file cannot be read, or is larger than MOST_BYTES.
     """
     try:
-        with path.open("rb") as file:
-            packed = file.read(len(_GZIP)) == _GZIP
-        with gzip.open(path) if packed else path.open("rb") as stream:
+        with files.opened(path) as stream:
             data = bytes(stream.read(MOST_BYTES + 1))
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ExportError(f"{path}: cannot be read: {why}") from error
+    except files.faults() as error:
+        raise ExportError(f"{path}: {files.why(error)}") from error
     if len(data) > MOST_BYTES:
         raise ExportError(
             f"{path}: larger than {MOST_BYTES} bytes; export it in parts, by namespace"

@@ -20,6 +20,7 @@ from capacity.load import (
     archives,
     bpftool,
     cilium_dbg,
+    files,
     golden_case,
     helm,
     kubernetes,
@@ -56,14 +57,20 @@ INVENTORY_READERS: Final[Mapping[str, InventoryReader]] = {
 }
 _PINS: Final = "bpftool pins"
 _TOLD_PODS: Final = ("Pod", "CiliumEndpoint", "CiliumEndpointSlice", "cilium-dbg endpoint")
-# Endings in a folder; other files there are none of ours. `.gz` may follow each.
+# Endings in a folder; of other files the beginning tells. `.gz` and `.zst` may follow each.
 _JSON: Final = (".json",)
 _YAML: Final = (".yaml", ".yml")
 _TEXT: Final = (".txt", ".md")
 # Exports of metrics: read() takes them
 _METRICS: Final = (".prom", ".om", ".csv", ".tsv", ".parquet", ".pb", ".snappy")
+# Of a file without a known ending: enough to tell by. [byte]
+_BEGINNING: Final = 4096
 _ANSWER: Final = (b'{"status":"success"', b'{"status":"error"')
 _LIKE_JSON: Final = re.compile(rb"\s*[\[{](?!\s*\"action\")")
+_LIKE_OBJECTS: Final = re.compile(
+    rb"\s*(?:\[\s*)?(?:\{\s*[\"}]|\])|(?:---[ \r]*\n|#.*\n|\s*\n)*apiVersion: "
+)
+_UNKNOWN: Final = "no Kubernetes object, output of cilium-dbg or values of Cilium: is not used"
 _SHOWN: Final = 5
 
 
@@ -86,8 +93,8 @@ def read_inventory(source: Source, *, required: bool = True) -> Inventory:
         A file, a folder (read with all below it but hidden folders and charts/cilium), a glob, or
         several of these: Kubernetes objects as kubectl prints them or as they stand in Git (JSON,
         YAML, Lists), ``bpftool map show``, lists of pins, outputs of cilium-dbg, Helm values of
-        Cilium, golden policy cases; each may be gzip'd. Exports of metrics among them are left to
-        `read`.
+        Cilium, golden policy cases; each may be gzip'd or zstd'd. YAML is told by its ending, all
+        else by what it holds. Exports of metrics among them are left to `read`.
     required
         Whether it is an error that nothing of an inventory is there.
 
@@ -148,7 +155,7 @@ def _paths(source: Source) -> Iterator[Path]:
         for one in sorted(found, key=lambda p: p.relative_to(path).parts):
             if archives.is_archive(one):
                 yield from _members(one)
-            elif _ending(one) in (*_JSON, *_YAML, *_TEXT):
+            elif _may_be_one(one):
                 yield one
     elif path.exists():
         yield from _members(path) if archives.is_archive(path) else [path]
@@ -163,8 +170,27 @@ def _paths(source: Source) -> Iterator[Path]:
 def _members(path: Path) -> Iterator[Path]:
     for member in archives.members(path):
         is_refused = isinstance(member, archives.Member) and member.fault is not None
-        if is_refused or _ending(member) in (*_JSON, *_YAML, *_TEXT):
+        if is_refused or _may_be_one(member):
             yield member
+
+
+def _may_be_one(path: Path) -> bool:
+    """Tell whether a file of a folder may hold an inventory; without a known ending by its text."""
+    if files.ending(path) in (*_JSON, *_YAML, *_TEXT):
+        return True
+    if files.ending(path) in _METRICS:
+        return False
+    try:
+        begins = files.beginning(path, _BEGINNING)
+    except ExportError:
+        # read() tells it
+        return False
+    if b"\0" in begins or _is_answer(begins):
+        return False
+    if _LIKE_OBJECTS.match(begins) or bpftool.is_pin_list(begins):
+        return True
+    lines = begins[: begins.rfind(b"\n") + 1]
+    return cilium_dbg.read_text(lines, str(path)) is not None
 
 
 def _is_read(path: Path) -> bool:
@@ -173,14 +199,9 @@ def _is_read(path: Path) -> bool:
     return not is_hidden and ("charts", "cilium") not in pairwise(path.parts)
 
 
-def _ending(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
-
-
 def _read_file(path: Path) -> _File | None:
     """Read one file; None for exports of metrics."""
-    if _ending(path) in _METRICS:
+    if files.ending(path) in _METRICS:
         return None
     try:
         data = content(path)
@@ -193,10 +214,10 @@ def _read_file(path: Path) -> _File | None:
     told = None if _LIKE_JSON.match(data) else cilium_dbg.read_text(data, str(path))
     if told is not None:
         return _File(path, told[0], (told[1],), ())
-    if _ending(path) in _TEXT:
+    if files.ending(path) in _TEXT and not _LIKE_OBJECTS.match(data):
         return None
     with collector_paused():
-        return _taken(path, parse(data, is_json=_ending(path) in _JSON))
+        return _taken(path, parse(data, is_json=files.ending(path) in _JSON))
 
 
 def _is_answer(data: bytes) -> bool:
@@ -229,6 +250,7 @@ def _source_of(file: _File) -> pl.DataFrame:
         counted = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
         reasons.append(f"left out: {counted}")
     reasons += _few([note for found in file.found for note in found.notes])
+    reasons += [_UNKNOWN] if file.format is None and not reasons else []
     return source_row(
         str(file.path), file.format, read=read, kept=read - len(faults),
         reason="; ".join(reasons) or None,
@@ -253,7 +275,7 @@ def _unused_row(source: str, files: list[_File], repeated: str | None) -> list[p
 
 def _origin(path: Path) -> str:
     """Name the node of a file: `a.json` and `a.pins.txt` in one folder are of one node."""
-    name = path.name.removesuffix(".gz")
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
     for ending in (".pins.txt", ".bpftool.json", ".json", ".txt"):
         name = name.removesuffix(ending)
     return str(path.with_name(name))

@@ -10,12 +10,14 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.errors import ExportError
+from capacity.export import told_once
 from capacity.inventory import Inventory
-from capacity.load import documents, inventories
+from capacity.load import documents, inventories, read_any
 from capacity.load.documents import Found, parse
 from capacity.load.inventories import read_inventory
 from capacity.load.inventory_tables import tables_of
@@ -267,8 +269,8 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path: Path) -> None:
     put(tmp_path, good_yaml=policy())
     told = reasons(read_inventory(tmp_path))
 
-    assert told["cut.yaml.gz"].startswith("cannot be read: Compressed file ended")
-    assert told["odd.yaml.gz"].startswith("cannot be read: ")
+    assert "to its end (Compressed file ended" in told["cut.yaml.gz"]
+    assert told["odd.yaml.gz"].startswith("cannot be unpacked to its end")
 
 
 def test_many_faults_of_one_file_are_told_in_part_and_counted(tmp_path: Path) -> None:
@@ -282,9 +284,56 @@ def test_many_faults_of_one_file_are_told_in_part_and_counted(tmp_path: Path) ->
     assert read.sources["refused"].sum() == 9
 
 
-def test_files_that_nobody_knows_are_listed_without_a_reason(tmp_path: Path) -> None:
+def test_files_that_nobody_knows_are_listed_as_not_used(tmp_path: Path) -> None:
     read = read_inventory(put(tmp_path, truth_json='{"schema": 1}', good_yaml=policy()))
-    assert read.sources.row(1)[1:] == (None, 0, 0, 0, None)
+    assert read.sources.row(1)[1:4] == (None, 0, 0)
+    assert reasons(read)["truth.json"].endswith("is not used")
+
+
+OUTPUTS = {
+    "nodes": json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
+    "policy": policy(),
+    "maps": "25: hash  name cilium_lxc  flags 0x1\n"
+    "\tkey 20B  value 48B  max_entries 65535  memlock 5766656B\n",
+    "tunnel": "TUNNEL   VALUE\n10.0.1.0   10.200.0.2:0\n",
+    "pins": '/sys/fs/bpf/tc/globals/cilium_auth_map {"id":6,"type":"hash","name":"cilium_auth_map",'
+    '"flags":1,"bytes_key":12,"bytes_value":8,"max_entries":524288,"bytes_memlock":8389504}\n',
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".out", ".log", ".txt.head", ".zst"])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_are_told_by_what_they_hold_whatever_their_name(
+    tmp_path: Path, name: str, ending: str
+) -> None:
+    data = OUTPUTS[name].encode()
+    packed = zstandard.compress(data) if ending == ".zst" else data
+    (tmp_path / f"{name}{ending}").write_bytes(packed)
+    (told,) = read_inventory(tmp_path, required=False).sources.iter_rows(named=True)
+    assert told["format"] is not None
+    assert told["kept"] == told["read"] > 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"up 1\n", b"\x00\x01{", b"", b"some words\n", b'{__name__="up"} 1 1000\n', b"{{ x }}"]
+)
+def test_files_without_a_known_ending_that_hold_none_are_left_to_the_metrics(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert read_inventory(tmp_path, required=False).sources.is_empty()
+
+
+def test_a_file_that_one_reader_knew_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "tunnel.out").write_text(OUTPUTS["tunnel"])
+    (tmp_path / "list.json").write_text('[{"name": "cilium_nodes_all_num", "value": 3}]')
+    (tmp_path / "both.txt").write_text("some words\n")
+    metrics, inventory = read_any(str(tmp_path))
+    rows = told_once(metrics.sources, inventory.sources)
+    formats = {Path(name).name: kind for name, kind in rows.select("source", "format").iter_rows()}
+    assert formats["tunnel.out"] == "cilium-dbg bpf tunnel list"
+    assert formats["list.json"] == "cilium_metrics"
+    assert rows["source"].is_unique().all()
 
 
 def test_a_policy_told_twice_counts_once_and_is_noted(tmp_path: Path) -> None:
