@@ -269,10 +269,11 @@ def _what_it_is(begins: bytes) -> str:
 
 def _refuse_nothing(source: str, parts: Sequence[Metrics]) -> None:
     """Refuse a source of which nothing could be read; not one that holds nothing wanted."""
+    for part in parts:
+        for kept, reason in zip(part.sources["kept"], part.sources["reason"], strict=True):
+            if kept or (reason is not None and reason.startswith(NOTHING_WANTED)):
+                return
     told = pl.concat([SOURCES.empty(), *(part.sources for part in parts)])
-    is_read = (pl.col("kept") > 0) | pl.col("reason").str.starts_with(NOTHING_WANTED)
-    if told.select(is_read.any()).item():
-        return
     if told.is_empty():
         raise ExportError(f"{source}: no export of metrics in it; {_WANTED}")
     faults = [f"{name}: {reason}" for name, reason in told.select("source", "reason").iter_rows()]
@@ -304,8 +305,15 @@ def _with_cluster(parts: Sequence[Metrics]) -> list[Metrics]:
 
     Other exporters have labels `cluster` of their own, such as that of an etcd.
     """
+    nameless = [(part.series["cluster"] == "").any() for part in parts]
+    if not any(nameless):
+        return list(parts)
     is_named = pl.col("metric").str.starts_with("cilium_") & (pl.col("cluster") != "")
     named = {name for part in parts for name in part.series.filter(is_named)["cluster"].unique()}
     name = named.pop() if len(named) == 1 else Selection().cluster
-    cluster = pl.col("cluster").replace("", name)
-    return [replace(part, series=part.series.with_columns(cluster)) for part in parts]
+    is_nameless = pl.col("cluster") == ""
+    cluster = pl.when(is_nameless).then(pl.lit(name)).otherwise("cluster").alias("cluster")
+    return [
+        replace(part, series=part.series.with_columns(cluster)) if some else part
+        for part, some in zip(parts, nameless, strict=True)
+    ]

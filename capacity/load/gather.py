@@ -5,6 +5,7 @@ A reader brings series, samples and one Source a file; `assemble` gives Metrics.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,8 @@ TOLD_FAULTS: Final = 3
 CLUSTER: Final = "default"
 _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 
+# A metric name that says nothing else as a regular expression
+_NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
 NOTHING_WANTED: Final = "no sample of wanted metrics and times"
 # How a sample that is told again relates to the one that is kept
 _REPEATED: Final = ("same", "other", "elsewhere")
@@ -54,6 +57,13 @@ class Selection:
     cluster: str = CLUSTER
     only: str | None = None
     step: int | None = None
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """The wanted metric names; None where all are, or where any is a regular expression."""
+        if self.metrics is None or not all(map(_NAME.fullmatch, self.metrics)):
+            return None
+        return frozenset(self.metrics)
 
     @property
     def pattern(self) -> str:
@@ -149,6 +159,8 @@ def select(
     if first is not None and last is not None and first > last:
         raise SettingsError(f"start {start!r} lies after end {end!r}; swap them")
     for name in names or ():
+        if _NAME.fullmatch(name):
+            continue
         try:
             pl.Series(["x"]).str.contains(name)
         except pl.exceptions.ComputeError:
@@ -219,12 +231,13 @@ def assemble_ordered(
     if not is_kept.all():
         keys = (np.cumsum(is_kept) - 1).astype(np.uint32)[keys]
         series = series.filter(pl.Series(is_kept))
-    frame = pl.DataFrame({"series": keys, "time": samples.times, "value": samples.values})
-    series = _keyed(series.with_columns(
-        pl.col("cluster").fill_null(selection.cluster), pl.col("labels").fill_null("{}")
-    ))  # fmt: skip
+    times = pl.Series(samples.times).cast(TIME)
+    frame = pl.DataFrame({"series": keys, "time": times, "value": samples.values})
+    told = {"cluster": selection.cluster, "labels": "{}"}
+    label = [pl.col(name).fill_null(told[name]) if name in told else name for name in _LABELS]
+    series = series.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), *label)
     rows = [_row(source, many, many, 0, 0, 0) for source, many in zip(sources, runs, strict=True)]
-    return _checked(series, frame.with_columns(pl.col("time").cast(TIME)), rows)
+    return _checked(series, frame, rows)
 
 
 def _ordered(

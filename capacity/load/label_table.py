@@ -24,6 +24,11 @@ _METRIC: Final = LABEL_COLUMNS.index("metric")
 _NEWLINE: Final = 10
 # Values hold no control bytes
 _SEPARATOR: Final = "\x1f"
+# Of bytes that are no text
+_MARK: Final = "\N{REPLACEMENT CHARACTER}"
+# Series and values up to which plain Python is quicker than polars' reader and a second thread
+_FEW: Final = 2_000
+_NO_ROWS: Final = label_frame([])
 _NO_TEXT: Final = np.zeros(1, np.uint8)
 
 
@@ -87,7 +92,8 @@ def parsed(
         numbers[k] = number(values, of, found.begins[k], found.ends[k], hashes)
     texts = [data[ends[i] : ends[i + 1]].decode("utf-8", "replace") for i in found.odd.tolist()]
     told = values.ends[: values.count + 1]
-    return Labels(numbers, values.data[: told[-1]], told, found.odd, label_frame(texts, exact))
+    mended = label_frame(texts, exact) if texts else _NO_ROWS
+    return Labels(numbers, values.data[: told[-1]], told, found.odd, mended)
 
 
 def _values() -> Texts:
@@ -157,11 +163,9 @@ class LabelTable:
             column = numbers[_CLUSTER]
             column[column == 0] = number(self.values, name, ends[:1], ends[1:], hashes)[0]
         told, is_text = _series(self.values)
-        with ThreadPoolExecutor(1) as pool:
-            same = pool.submit(first_alike, numbers) if is_text and not self.odd else None
-            frame = _frame(told, numbers)
-            if not self.odd:
-                return frame, None if same is None else same.result()
+        if not self.odd:
+            return _frame_and_same(told, numbers) if is_text else (_frame(told, numbers), None)
+        frame = _frame(told, numbers)
         odd = np.concatenate(self.odd)
         place = np.arange(len(frame))
         place[odd] = len(frame) + np.arange(len(odd))
@@ -179,6 +183,14 @@ def columns(data: bytes, ends: Integers, exact: Parse, *, knows_more: bool = Fal
     return table.taken("")[0]
 
 
+def _frame_and_same(values: pl.Series, numbers: Numbers) -> tuple[pl.DataFrame, Numbers]:
+    if numbers.shape[1] < _FEW:
+        return _frame(values, numbers), first_alike(numbers)
+    with ThreadPoolExecutor(1) as pool:
+        same = pool.submit(first_alike, numbers)
+        return _frame(values, numbers), same.result()
+
+
 def _frame(values: pl.Series, numbers: Numbers) -> pl.DataFrame:
     """Give columns of values; one without any takes no memory."""
     columns = dict(zip(LABEL_COLUMNS, numbers, strict=True))
@@ -190,9 +202,15 @@ def _frame(values: pl.Series, numbers: Numbers) -> pl.DataFrame:
 
 def _series(values: Texts) -> tuple[pl.Series, bool]:
     """Give values, the empty one as null, and whether all are UTF-8: marks stand for the rest."""
-    if values.count == 1:
-        return pl.Series([None], dtype=pl.String), True
     ends = values.ends[: values.count + 1]
+    if values.count < _FEW:
+        data, edges = values.data[: ends[-1]].tobytes(), ends[1:].tolist()
+        texts = [
+            data[begin:end].decode("utf-8", "replace")
+            for begin, end in zip(edges, edges[1:], strict=False)
+        ]
+        is_text = not any(_MARK in text for text in texts)
+        return pl.Series("value", [None, *texts], dtype=pl.String), is_text
     out = np.empty(int(ends[-1]) + values.count, np.uint8)
     rows = out[: _in_lines(values.data, ends, out)].tobytes()
     is_text = True

@@ -15,7 +15,7 @@ THREADS: Final = min(4, os.cpu_count() or 1)
 _FEW: Final = 256
 
 
-def parallel(run: Callable[[slice], None], work: npt.NDArray[np.int64]) -> None:
+def parallel(run: Callable[[slice], None], work: npt.NDArray[np.int64], few: int = _FEW) -> None:
     """Run parts of about equal work, one a thread.
 
     Parameters
@@ -24,6 +24,8 @@ def parallel(run: Callable[[slice], None], work: npt.NDArray[np.int64]) -> None:
         Does the things of a slice.
     work
         What each thing costs, in any unit.
+    few
+        Things below which one thread does all.
 
     Examples
     --------
@@ -35,7 +37,7 @@ def parallel(run: Callable[[slice], None], work: npt.NDArray[np.int64]) -> None:
     True
     """
     many = len(work)
-    if many < _FEW or THREADS == 1:
+    if many < few or THREADS == 1:
         run(slice(0, many))
         return
     until = np.cumsum(work)

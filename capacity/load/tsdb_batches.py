@@ -73,7 +73,9 @@ def opened(block: Path, selection: Selection) -> Opened | None:
         return None
     if index.broken:
         return None
-    series = label_frame(index, {}).with_columns(pl.col("cluster").fill_null(selection.cluster))
+    series = label_frame([(index, {})])[0].with_columns(
+        pl.col("cluster").fill_null(selection.cluster)
+    )
     keyed = series.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), pl.all())
     return Opened(block, check(keyed, SERIES), index, Source(str(block), FORMAT))
 

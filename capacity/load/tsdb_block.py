@@ -21,8 +21,7 @@ from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.load import tsdb_chunks, tsdb_index, tsdb_wal
 from capacity.load.gather import Selection, Source, assemble, assemble_ordered, same_labels
-from capacity.load.labels import LABEL_COLUMNS
-from capacity.load.tsdb_chunks import Segment, Wanted
+from capacity.load.tsdb_chunks import Keys, Segment, Wanted
 from capacity.load.tsdb_deleted import Deleted, tombstones
 from capacity.load.tsdb_files import FORMAT, HEAD, INDEX, LATE, LOG
 from capacity.load.tsdb_index import Index, IndexFaultError, Opened
@@ -87,26 +86,28 @@ def _read(
     sources: Sequence[Source],
 ) -> Metrics:  # fmt: skip
     indexes = [(block, index) for block in blocks for index in _indexes(block, selection, sources)]
-    frames = [label_frame(index, block.external) for block, index in indexes]
-    frames += [columns_of(log.labels) for _, log in logs]
-    begins = np.cumsum([0, *map(len, frames)])
-    none = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-    series, same = _once(pl.concat([none, *frames]))
+    series, same = label_frame([(index, block.external) for block, index in indexes])
+    if logs:
+        series = pl.concat([series, *(columns_of(log.labels) for _, log in logs)])
+        same = same_labels(series)
+    series, numbers = _once(series, same)
+    many = [len(index.many) for _, index in indexes] + [len(log.labels) for _, log in logs]
+    begins = np.cumsum([0, *many])
     segments = []
     for (block, index), begin in zip(indexes, begins.tolist(), strict=False):
         of_block = segments_of(
             block.folder, index, sources[block.source], block.source, block.deleted
         )
-        segments += [_numbered(one, same[begin:]) for one in of_block]
+        segments += [_numbered(one, numbers[begin:]) for one in of_block]
     samples = tsdb_chunks.decode(segments, selection, sources)
     if samples.is_ordered and not logs:
         return assemble_ordered(series, samples, sources, selection)
     told = [samples.frame()]
     for (source, log), begin in zip(logs, begins[len(indexes) :].tolist(), strict=False):
-        numbers = same[begin:][log.samples["series"].to_numpy()].astype(np.uint32)
+        keys = numbers[begin:][log.samples["series"].to_numpy()].astype(np.uint32)
         own = log.samples.select(
             pl.lit(source, pl.UInt32).alias("source"),
-            pl.Series("series", numbers), "time", "value",
+            pl.Series("series", keys), "time", "value",
         )  # fmt: skip
         told.append(own.filter(selection.holds(pl.col("time"))))
     return assemble(series, pl.concat(told), sources, selection)
@@ -118,12 +119,11 @@ def _numbered(segment: Segment, numbers: Integers) -> Segment:
     return replace(segment, wanted=wanted)
 
 
-def _once(series: pl.DataFrame) -> tuple[pl.DataFrame, Integers]:
+def _once(series: pl.DataFrame, same: Keys) -> tuple[pl.DataFrame, Integers]:
     """Give each label set once, and which of them each row is."""
-    same = same_labels(series).astype(np.int64)
     is_first = same == np.arange(len(same))
     if is_first.all():
-        return series, same
+        return series, same.astype(np.int64)
     return series.filter(pl.Series(is_first)), (np.cumsum(is_first) - 1)[same]
 
 
@@ -306,8 +306,11 @@ def wanted_names(selection: Selection) -> tsdb_index.Wants | None:
     """Tell which metric names are wanted; None for all."""
     if selection.metrics is None:
         return None
+    exact = selection.names
 
     def wants(names: list[str]) -> npt.NDArray[np.bool_]:
+        if exact is not None:
+            return np.array([name in exact for name in names], np.bool_)
         told = pl.DataFrame({"metric": names}, schema={"metric": pl.String})
         return told.select(selection.wants(pl.col("metric"))).to_series().to_numpy()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,12 +13,14 @@ import polars as pl
 from numba import njit
 
 from capacity.load import label_table
+from capacity.load.gather import same_labels
 from capacity.load.labels import LABEL_COLUMNS, label_columns, parse_labels
 from capacity.load.tsdb_index import Index
 from capacity.load.words import copied
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.uint32]
 
 _NAME: Final = b"__name__"
 _PLAIN: Final = re.compile(rb"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
@@ -26,18 +29,29 @@ _ESCAPES: Final = {b"\\": rb"\\", b'"': rb"\"", b"\n": rb"\n"}
 _OPEN, _CLOSE, _COMMA, _EQUALS, _QUOTE = b'{},="'
 
 
-def label_frame(index: Index, external: Mapping[str, str]) -> pl.DataFrame:
-    """Give the label columns of the series of an index.
+def label_frame(told: Sequence[tuple[Index, Mapping[str, str]]]) -> tuple[pl.DataFrame, Numbers]:
+    """Give the label columns of the series of indexes, and for each row the first one alike.
 
     Parameters
     ----------
-    index
-        Series and their labels.
-    external
-        Labels of all series of the block; a series' own one wins.
+    told
+        Series and their labels, with labels of all series of the block; a series' own one wins.
     """
-    if not len(index.many):
-        return pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
+    secret = secrets.randbits(64)
+    table = label_table.LabelTable(secret)
+    for index, external in told:
+        data, ends = _texts(index, external)
+        table.add(label_table.parsed(data, ends, parse_labels, secret))
+    frame, same = table.taken("")
+    if frame["metric"].null_count():
+        # Series without a metric's name, and labels told twice, which no scrape has
+        frame = columns_of(labels for one in told for labels in _label_sets(*one))
+        same = None
+    return frame, same_labels(frame) if same is None else same
+
+
+def _texts(index: Index, external: Mapping[str, str]) -> tuple[bytes, Integers]:
+    """Give series as texts one after the other, and where each ends, from 0 on."""
     texts = list(index.texts)
     places = {text: at for at, text in enumerate(texts)}
     for text in (one.encode() for pair in external.items() for one in pair):
@@ -60,11 +74,7 @@ def label_frame(index: Index, external: Mapping[str, str]) -> pl.DataFrame:
         np.frombuffer(b"".join(values), np.uint8), _ends(values),
         index.labels, index.many, np.array(added, np.int64), places.get(_NAME, -1), is_metric,
     )  # fmt: skip
-    frame = label_table.columns(data.tobytes(), ends, parse_labels)
-    if frame["metric"].null_count():
-        # Series without a metric's name, and labels told twice, which no scrape has
-        return columns_of(_label_sets(index, external))
-    return frame
+    return data.tobytes(), ends
 
 
 def columns_of(labels: Iterable[Mapping[str, str]]) -> pl.DataFrame:

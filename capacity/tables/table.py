@@ -53,20 +53,20 @@ def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
     if missing:
         msg = f"table {table.name}: missing columns {missing}; present: {frame.columns}"
         raise SchemaError(msg)
-    frame = frame.select(c.name for c in table.columns)
+    if frame.columns != [c.name for c in table.columns]:
+        frame = frame.select(c.name for c in table.columns)
+    schema = dict(zip(frame.columns, frame.dtypes, strict=True))
     wrong = [
-        f"{c.name} is {frame.schema[c.name]}, wanted {c.dtype}"
+        f"{c.name} is {schema[c.name]}, wanted {c.dtype}"
         for c in table.columns
-        if frame.schema[c.name] != c.dtype
+        if schema[c.name] != c.dtype
     ]
     if wrong:
         msg = f"table {table.name}: {'; '.join(wrong)}"
         raise SchemaError(msg)
     holes = [c.name for c in table.columns if not c.nullable and frame[c.name].null_count()]
     holes += [
-        c.name
-        for c in table.columns
-        if frame.schema[c.name].is_float() and frame[c.name].is_nan().any()
+        c.name for c in table.columns if schema[c.name].is_float() and frame[c.name].is_nan().any()
     ]
     if holes:
         msg = f"table {table.name}: null or NaN in {holes}, where every row needs a value"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capacity.load import label_table
 from capacity.load.label_table import LabelTable, parsed
 from capacity.load.labels import LABEL_COLUMNS, label_columns, label_frame, parse_labels
 from capacity.load.scan import CompiledLines
@@ -25,6 +27,14 @@ PIECES = (
 
 
 def many(texts: list[bytes], knows_more: bool = False) -> pl.DataFrame:
+    """Parse them as few and as many ones."""
+    frame = parsed_frame(texts, knows_more)
+    with patch.object(label_table, "_FEW", 2):
+        assert parsed_frame(texts, knows_more).equals(frame)
+    return frame
+
+
+def parsed_frame(texts: list[bytes], knows_more: bool) -> pl.DataFrame:
     ends = np.cumsum([0, *map(len, texts)])
     parse = DIALECT.parse if knows_more else parse_labels
     table = LabelTable(1)

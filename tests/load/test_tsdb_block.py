@@ -93,9 +93,10 @@ def test_every_sample_is_the_one_that_promtool_dumps(data: Path) -> None:
     assert got.samples.equals(got.samples.sort("series", "time"))
 
 
-def test_metric_and_time_are_selected(data: Path) -> None:
+@pytest.mark.parametrize("metrics", ["c.*_a", "cilium_a", ("cilium_a", "cilium", "p.?")])
+def test_metric_and_time_are_selected(data: Path, metrics: str | tuple[str, ...]) -> None:
     window = {"start": START + 3600, "end": START + 9000}
-    got = capacity.read(data, metrics="c.*_a", **window)
+    got = capacity.read(data, metrics=metrics, **window)
     time = pl.col("time").dt.epoch("ms")
     wanted = rows(capacity.read(data)).filter(
         time.is_between(window["start"] * 1000, window["end"] * 1000), metric="cilium_a"
