@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 from prometheus_api_client import PrometheusConnect
 
-from capacity.load import prom_api, prom_json
+from capacity.load import prom_api, prom_json, prom_requests
 from tests.prometheus_server import Written, serving
 
 START, STEP = 1_795_392_000_000, 15_000  # 2026-11-23T00:00:00Z; ms
@@ -90,7 +90,7 @@ def test_the_server_alone(benchmark, server: str, monkeypatch: pytest.MonkeyPatc
         sizes.append(len(body))
         return nothing
 
-    monkeypatch.setattr(prom_api, "_parsed", thrown_away)
+    monkeypatch.setattr(prom_requests, "_parsed", thrown_away)
     benchmark.pedantic(partial(fetched, server), rounds=7, warmup_rounds=1)
     assert sum(sizes) / 8 > SERIES * POINTS * 10
 

@@ -57,16 +57,28 @@ class Load:
     rate: float
 
 
-def chunks(span: Range, points: int) -> Iterator[Range]:
+def chunks(span: Range, points: int, within: int | None = None) -> Iterator[Range]:
     """Split a range; each point is in one part, for both ends of a range are asked.
+
+    Parameters
+    ----------
+    points
+        Most points of a part.
+    within
+        Parts end before the multiples of it. [ms]
 
     >>> list(chunks(Range(0, 50, 10), 4))
     [Range(start=0, end=30, step=10), Range(start=40, end=50, step=10)]
+    >>> [part.start for part in chunks(Range(10, 90, 10), 4, within=30)]
+    [10, 30, 60, 90]
     """
-    width = max(1, points) * span.step
-    last = span.start + (span.points - 1) * span.step
-    for start in range(span.start, last + 1, width):
-        yield Range(start, min(start + width - span.step, last), span.step)
+    left, start = span.points, span.start
+    while left:
+        many = min(left, max(1, points))
+        if within is not None:
+            many = min(many, (within - 1 - start % within) // span.step + 1)
+        yield Range(start, start + (many - 1) * span.step, span.step)
+        left, start = left - many, start + many * span.step
 
 
 def default_step(seconds: float) -> int:
@@ -181,6 +193,23 @@ def expected_load(server: Server, names: Sequence[str], matchers: str, span: Ran
     except (RefusedError, ExportError, ValueError):
         pass
     return Load(counts, rate)
+
+
+def lies_on(server: Server, load: Load, matchers: str, span: Range) -> bool:
+    """Tell whether most samples lie on the very times that are asked for, as copied ones may.
+
+    Targets are scraped at offsets of their own. Judged by the metric of most series.
+    """
+    name = max(load.series, key=lambda one: load.series[one], default=None)
+    if name is None:
+        return False
+    middle = span.start + span.points // 2 * span.step
+    age = f"(round(timestamp({selector([name], matchers)}) * 1000) - {span.start}) % {span.step}"
+    try:
+        told = _values(server, f"count({age} == 0)", middle)
+    except (RefusedError, ExportError):
+        return False
+    return bool(told) and 2 * told[0][1] > load.series[name]
 
 
 def of_cluster(

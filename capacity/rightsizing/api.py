@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from capacity.export import Metrics, source_row
-from capacity.load import prom_api, remote_read
+from capacity.load import prom_api, prom_requests, remote_read
 from capacity.load.gather import CLUSTER
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 from capacity.load.prom_json import Answer
@@ -51,7 +51,7 @@ def parts(url: str, start: int, end: int, settings: RightsizingSettings) -> Iter
     matchers = _matchers(settings)
     span = span_of(start, end, settings.step_milliseconds / 1000, end / 1000)
     with connected(url, None, WAITS) as server:
-        hidden = prom_api.remote_labels(server, USAGE, matchers, span)
+        hidden = prom_requests.remote_labels(server, USAGE, matchers, span)
         if isinstance(hidden, frozenset):
             load = expected_load(server, USAGE, matchers, span)
             series = _Series(settings.cluster or CLUSTER)

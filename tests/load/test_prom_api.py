@@ -18,6 +18,8 @@ from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics
 from capacity.load import prom_api
 from capacity.load.prom_api import Range, chunks
+from capacity.load.prom_questions import Load, expected_load, lies_on
+from capacity.load.prom_server import connected
 from capacity.observe.names import one_cluster
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving, written
 from tests.prometheus_server import serving
@@ -95,6 +97,16 @@ def test_edges_of_chunks_neither_repeat_nor_lose_samples(prometheus: str, points
 
 
 @pytest.mark.prometheus
+@pytest.mark.parametrize("shift", [0, 1, STEP // 2])
+def test_it_is_known_where_samples_lie_on_the_times_asked_for(prometheus: str, shift: int) -> None:
+    span = Range(START + shift, START + shift + 40 * STEP, STEP)
+    with connected(prometheus, None, QUICK) as server:
+        load = expected_load(server, ["cilium_endpoint"], "", span)
+        assert lies_on(server, load, "", span) is (shift == 0)
+        assert not lies_on(server, Load({}, 0.0), "", span)
+
+
+@pytest.mark.prometheus
 def test_a_vanished_target_does_not_live_on_for_five_minutes(prometheus: str) -> None:
     made = prom_api.fetch(prometheus, metrics=["cilium_endpoint"], start=START, end=END, step=60)
     # The last of 100 samples, 15 s apart, is 1,485 s after the first: the point at 1,500 s has it
@@ -165,10 +177,16 @@ def test_many_samples_to_come_are_warned_of(
 # Ranges
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**5), st.integers(1, 999), st.integers(1, 50))
-def test_chunks_hold_every_point_once(start: int, length: int, step: int, points: int) -> None:
+@given(
+    st.integers(0, 10**6), st.integers(0, 10**5), st.integers(1, 999), st.integers(1, 50),
+    st.none() | st.integers(1, 10**4),
+)  # fmt: skip
+def test_chunks_hold_every_point_once(
+    start: int, length: int, step: int, points: int, within: int | None
+) -> None:
     span = Range(start, start + length, step)
-    parts = list(chunks(span, points))
+    parts = list(chunks(span, points, within))
+    assert within is None or all(p.start // within == p.end // within for p in parts)
     told = [at for part in parts for at in range(part.start, part.end + 1, part.step)]
     assert told == list(range(start, start + length + 1, step))
     assert all(part.points <= points for part in parts)

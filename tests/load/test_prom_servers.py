@@ -19,12 +19,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import trustme
+import urllib3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capacity.errors import ExportError, SettingsError
 from capacity.export import Metrics
-from capacity.load import prom_api
+from capacity.load import prom_api, prom_requests, prom_server
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving, written
 from tests.load.test_prom_api import END, QUICK, Sample, answer, held, told
 from tests.prometheus_server import openmetrics
@@ -63,6 +64,10 @@ def delayed(reply: Reply) -> Reply:
     return Reply(reply.body, reply.status, reply.headers, delay=0.05)
 
 
+def late(reply: Reply) -> Reply:
+    return Reply(reply.body, reply.status, reply.headers, delay=1.5)
+
+
 FAULTS: dict[str, Fault] = {
     "none": lambda reply: reply,
     "delayed": delayed,
@@ -86,7 +91,7 @@ def through(url: str, faults: Callable[[int], str], **more: object) -> Metrics:
         with lock:
             # The first answer proves that it is the right server
             index = next(number)
-        return FAULTS[faults(index)](reply)
+        return (FAULTS | {"late": late})[faults(index)](reply)
 
     asked = {"metrics": ["cilium_.*"], "start": START, "end": END, "step": 60, "waits": (0.01,) * 4}
     with misbehaving(spoiled) as (place, _):
@@ -94,18 +99,36 @@ def through(url: str, faults: Callable[[int], str], **more: object) -> Metrics:
 
 
 @pytest.mark.prometheus
-@pytest.mark.parametrize("remote", [True, False], ids=["remote read", "query_range"])
+@pytest.mark.parametrize(
+    ("name", "remote"),
+    [("prometheus", True), ("prometheus", False), ("victoria", False)],
+    ids=["remote read", "query_range", "VictoriaMetrics"],
+)
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_what_a_proxy_spoils_once_is_asked_for_again(
-    prometheus: str, fault: str, remote: bool
+    request: pytest.FixtureRequest, name: str, fault: str, remote: bool
 ) -> None:
+    url = request.getfixturevalue(name)
     metrics = ["cilium_bpf_map_pressure"]
-    plain = through(prometheus, lambda _: "none", metrics=metrics, remote_read=False)
+    plain = through(url, lambda _: "none", metrics=metrics, remote_read=False)
     spoiled = through(
-        prometheus, lambda i: fault if i % 2 else "none", metrics=metrics, remote_read=remote
+        url, lambda i: fault if i % 2 else "none", metrics=metrics, remote_read=remote
     )
     assert told(spoiled) == told(plain)
     assert len(told(plain)) > 5_000
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("name", ["prometheus", "victoria"])
+def test_an_answer_that_does_not_come_in_time_is_asked_for_again(
+    request: pytest.FixtureRequest, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue(name)
+    metrics = ["cilium_bpf_map_pressure"]
+    plain = through(url, lambda _: "none", metrics=metrics, remote_read=False)
+    monkeypatch.setattr(prom_server, "_TIMEOUT", urllib3.Timeout(connect=5.0, read=1.0))
+    late = through(url, lambda i: "late" if i == 2 else "none", metrics=metrics, remote_read=False)
+    assert told(late) == told(plain)
 
 
 @pytest.mark.prometheus
@@ -176,7 +199,7 @@ def test_too_many_samples_are_aggregated_without_being_asked(prometheus: str) ->
 def test_series_asked_for_in_parts_come_once_each(
     prometheus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prom_api, "_REQUEST_SERIES", 1)
+    monkeypatch.setattr(prom_requests, "_REQUEST_SERIES", 1)
     asked = {"metrics": ["cilium_.*"], "start": START, "end": END, "step": 60, "waits": QUICK}
     parts = prom_api.fetch(prometheus, remote_read=False, **asked)  # type: ignore[arg-type]
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from capacity.load import prom_api
+from capacity.load import prom_requests
 from capacity.load.prom_server import RefusedError
 from capacity.rightsizing import Sizing, api, rightsize, source
 from capacity.rightsizing import blocks as of_blocks
@@ -100,7 +100,7 @@ def test_a_server_gives_what_its_blocks_give_with_remote_read_and_peaks_without(
     monkeypatch.setattr(api, "_QUESTION", 1)
     chosen = {"start": str(START / 1000), "end": str(START / 1000 + 3 * 86_400)}
     read = rightsize(server, RightsizingSettings(**chosen))
-    monkeypatch.setattr(prom_api, "remote_labels", lambda *_: "there is none")
+    monkeypatch.setattr(prom_requests, "remote_labels", lambda *_: "there is none")
     stepped = rightsize(server, RightsizingSettings(**chosen))
     assert "remote read" in str(read.sources["reason"][0])
     assert read.samples == whole.samples
