@@ -16,6 +16,7 @@ from capacity.cli_backtest import backtest, ledger
 from capacity.cli_day2 import drift, upgrade
 from capacity.cli_fleet import fleet
 from capacity.cli_lb import lb, measure
+from capacity.cli_maps import maps
 from capacity.cli_options import OUTPUT
 from capacity.cli_policies import check, policies
 from capacity.cli_report import report
@@ -249,6 +250,7 @@ cli.add_command(check)
 cli.add_command(resources)
 cli.add_command(shapes)
 cli.add_command(scenario)
+cli.add_command(maps)
 cli.add_command(services)
 cli.add_command(measure)
 cli.add_command(upgrade)

@@ -22,6 +22,7 @@ SECTIONS: Final = {
         "drift": "what runs against what was planned",
     },
     "Count exactly": {
+        "maps": "what fills every map, how full it is, where it ends",
         "policies": "entries of policy maps, and the rules that make them",
         "services": "entries of load balancer maps, conntrack, SNAT ports",
         "sizes": "dynamic map sizes of a node, and the kernel's bytes",

@@ -7,6 +7,7 @@ options, the version's facts. Where nothing decides, it is `unknown`, never a gu
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -193,7 +194,7 @@ def _subject(label: str) -> str:
 
 def _no_pressure(fact: dict[str, object], label: str, seen: _Seen) -> _Told:
     """Conclude why a map has no pressure: absent is at or below the threshold, never zero."""
-    unused = _unused(str(fact["when"]), seen.options)
+    unused = switched_off(str(fact["when"]), seen.options)
     if unused:
         return _Told("unused", unused)
     if PRESSURE not in seen.metrics:
@@ -212,15 +213,22 @@ def _no_pressure(fact: dict[str, object], label: str, seen: _Seen) -> _Told:
     return _Told("unknown", f"empty, feature unused ({fact['when']}), or not yet counted")
 
 
-def _unused(when: str, options: dict[str, str]) -> str | None:
+def switched_off(when: str, options: Mapping[str, str]) -> str | None:
     """Give the options that switch the features off which a map needs, by the words of `when`."""
     off = []
-    for feature, named in derivations.features().group_by("when", maintain_order=True):
-        if str(feature[0]) not in when or " or " in when and feature[0] not in ("IPv4", "IPv6"):
+    for (feature,), named in derivations.features().group_by("when", maintain_order=True):
+        at, either = when.find(str(feature)), when.find(" or ")
+        # What stands behind an `or` is one way of several: its being off switches nothing off
+        if at < 0 or 0 <= either < at:
             continue
-        values = [options.get(name) for name in named["option"]]
-        # A feature whose option the chart writes only where it is on is off where it is not there
-        is_ip = str(feature[0]).startswith("IP")
-        if options and "true" not in values and not (is_ip and values == [None]):
-            off.append(f"{feature[0]} is off ({named['option'].str.join(', ').item()})")
+        if not options or any(_is_on(option, options) for option in named["option"]):
+            continue
+        told = [name for name in named["option"] if name.partition("=")[0] in options]
+        if told or named["absent"][0] == "off":
+            off.append(f"{feature} is off ({', '.join(told or named['option'])})")
     return "; ".join(off) or None
+
+
+def _is_on(option: str, options: Mapping[str, str]) -> bool:
+    name, equals, value = option.partition("=")
+    return options.get(name) == (value if equals else "true")

@@ -58,6 +58,20 @@ class Inventory:
             f.name for f in fields(self) if f.name != "sources" and getattr(self, f.name).is_empty()
         )
 
+    @property
+    def node_addresses(self) -> float | None:
+        """Mean addresses of a node that agents know; None where no node tells any [1].
+
+        Where no node has two, they come from Node objects, which lack that of cilium_host.
+
+        >>> Inventory().node_addresses is None
+        True
+        """
+        told = self.nodes["addresses"].drop_nulls().to_list()
+        if not told:
+            return None
+        return sum(told) / len(told) if max(told) > 1 else 2.0
+
     def option(self, name: str) -> str | None:
         """Value of an agent option that is set explicitly; None where it is not.
 

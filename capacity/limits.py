@@ -5,6 +5,7 @@ What the running agents report wins over what was configured, that over Cilium's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -68,7 +69,7 @@ def _maps(
                 cluster, "map", subject, "map_entries" if subject in reported else "map_pressure",
                 limit=float(size) if subject in reported and size is not None else 1.0,
                 kind=fact["kind"] if fact else "settable",
-                setting=_helm(fact) if fact else None,
+                setting=helm_value(fact) if fact else None,
                 upper=float(fact["max"]) if fact and fact["max"] is not None else None,
                 verified=bool(fact["verified"]) if fact else False,
                 source=source if subject in reported else "the agent's own ratio",
@@ -77,7 +78,7 @@ def _maps(
     return out
 
 
-def _helm(fact: dict[str, Any]) -> str | None:
+def helm_value(fact: Mapping[str, Any]) -> str | None:
     """Give the Helm value; an agent flag without one is set through extraConfig."""
     if fact["helm_value"]:
         return str(fact["helm_value"])

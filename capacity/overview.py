@@ -82,6 +82,22 @@ def maps(plan: Plan) -> pl.DataFrame:
     )
 
 
+def what_fills(plan: Plan) -> pl.DataFrame:
+    """Give what fills each map that is in use, by its structure, for people."""
+    rows = plan.map_fill.filter(pl.col("in_use") == "yes", pl.col("bound") != "fixed")
+    return rows.select(
+        pl.col("map").str.strip_prefix("cilium_"),
+        pl.col("equation").fill_null("only counting tells").alias("filled by"),
+        "bound",
+        pl.col("predicted").alias("entries by that"),
+        "observed",
+        pl.col("ahead").alias(f"at {findings.planned_nodes(plan):,} nodes"),
+        "limit",
+        "kind",
+        pl.col("full_at_nodes").alias("full at nodes"),
+    )
+
+
 def _bare(name: str) -> pl.Expr:
     """Name a map alike where it is told by the label of its pressure and where by its own name."""
     return pl.col(name).str.strip_prefix("cilium_").str.replace("^policy.*", "policy").alias("bare")

@@ -26,6 +26,7 @@ from capacity.growth import Growth, grow, growth_table, laws_table
 from capacity.lb_advice import with_tier
 from capacity.lb_outlook import TierOutlook, tier_outlook
 from capacity.limits import node_memory
+from capacity.map_fill import drivers_of, map_fill, unseen
 from capacity.maps import maps
 from capacity.observing import Observed, before_upgrade, observed
 from capacity.peaks import Extra, extra, is_peaked, peaks, with_reserve
@@ -51,7 +52,7 @@ from capacity.verdicts import (
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook",
     "evidence", "scenario", "usage", "spikes", "peaks",
-    "maps", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
+    "maps", "map_fill", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
     "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
 
@@ -79,6 +80,7 @@ class Plan:
     outlook: pl.DataFrame
     scenario: pl.DataFrame
     maps: pl.DataFrame
+    map_fill: pl.DataFrame
     fits: pl.DataFrame
     limits: pl.DataFrame
     drivers: pl.DataFrame
@@ -144,7 +146,10 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
     advice = with_exact(with_exact(advice, policies.advice), services.advice)
     advice = with_tier(advice, packets.advice)
     sentences = (headline(seen.cluster, table, growth, settings), *(e.sentence for e in exact))
-    warnings = (*_warnings(seen, table), growth.note, *gaps, packets.warning)
+    drivers = drivers_of(seen, policies.table, services.table)
+    filled = map_fill(seen, drivers, settings, planned_nodes(growth, settings).nodes)
+    blind = unseen(filled, seen.limits, seen.version)
+    warnings = (*_warnings(seen, table), growth.note, *gaps, *blind, packets.warning)
     return Plan(
         settings=settings,
         cluster=seen.cluster,
@@ -158,6 +163,7 @@ def plan(settings: PlanSettings, *, progress: Progress | None = None) -> Plan:
         policy_growth=policies.table,
         service_growth=services.table,
         lb_tier=packets.table,
+        map_fill=filled,
         **_fitted_frames(fitted, growth, settings),
         **_observed_frames(seen),
         peaks=peaks(

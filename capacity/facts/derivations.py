@@ -47,7 +47,10 @@ def labels(role: str) -> list[str]:
 
 @cache
 def features() -> pl.DataFrame:
-    """Rows of features.csv: condition `when` of a map (maps.csv) and the agent option of it."""
+    """Rows of features.csv: condition `when` of a map (maps.csv) and the agent option of it.
+
+    `absent` says what an option means that is not there: off, or unknown.
+    """
     return _rows("features.csv").drop("source")
 
 

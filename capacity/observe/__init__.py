@@ -304,8 +304,8 @@ def from_inventory(inventory: Inventory, drivers: pl.DataFrame, node_map: str) -
     node_map
         The map's label, ``node_map`` or ``node_map_v2``.
     """
-    addresses = inventory.nodes["addresses"].mean()
-    if not isinstance(addresses, float):
+    addresses = inventory.node_addresses
+    if addresses is None:
         return OBSERVATIONS.empty()
     rows = drivers.drop_nulls("nodes").select(
         "time",

@@ -25,6 +25,7 @@ from capacity.tables.counted import (
     SHAPE_LAWS,
     SHAPE_USE,
 )
+from capacity.tables.filled import MAP_FILL
 from capacity.tables.loaded import (
     BACKENDS,
     BPF_MAPS,
@@ -85,7 +86,7 @@ TABLES: Final = (
     EXHAUSTION, RECOMMENDATION, SCENARIOS, CONTROL_PLANE, UPGRADE, DRIFT, RIGHTSIZING, GUARDS,
     POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
-    USAGE, SPIKES, PEAKS,
+    USAGE, SPIKES, PEAKS, MAP_FILL,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH, MESH_SETTINGS, MESH_USE,
 )  # fmt: skip
 
@@ -135,6 +136,7 @@ __all__ = [
     "LIMITS",
     "MAPS",
     "MAP_ENTRIES",
+    "MAP_FILL",
     "MESH",
     "MESH_SETTINGS",
     "MESH_USE",
