@@ -93,9 +93,12 @@ def report(context: click.Context, /, notebook: str | None, out: Path, **given: 
         from capacity.metrics import of_run
 
         of_run(made, given["metrics"], began, datetime.now(UTC), code)
+    failed: dict[str, list[str]] = {}
     for name, row in told["notebooks"].items():
         if row["error"]:
-            say(f"error: {name}: {row['error']}")
+            failed.setdefault(row["error"], []).append(name)
+    for error, names in failed.items():
+        say(f"error: {', '.join(names)}: {error}")
     say(told["headline"] or "no verdict")
     if told["previous"]:
         say(f"{len(told['changes'])} changes since {told['previous']}")
