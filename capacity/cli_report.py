@@ -63,7 +63,7 @@ def report(context: click.Context, /, notebook: str | None, out: Path, **given: 
     from capacity.report import kernel, pictures
     from capacity.report.index import reindex
     from capacity.report.notebook import find
-    from capacity.report.runs import exit_code, prune, read_run, run
+    from capacity.report.runs import causes, exit_code, prune, read_run, run
     from capacity.units import parse_duration
 
     if given["pictures"]:
@@ -93,12 +93,8 @@ def report(context: click.Context, /, notebook: str | None, out: Path, **given: 
         from capacity.metrics import of_run
 
         of_run(made, given["metrics"], began, datetime.now(UTC), code)
-    failed: dict[str, list[str]] = {}
-    for name, row in told["notebooks"].items():
-        if row["error"]:
-            failed.setdefault(row["error"], []).append(name)
-    for error, names in failed.items():
-        say(f"error: {', '.join(names)}: {error}")
+    for cause, names in causes(told).items():
+        say(f"error: {', '.join(names)}: {cause}")
     say(told["headline"] or "no verdict")
     if told["previous"]:
         say(f"{len(told['changes'])} changes since {told['previous']}")

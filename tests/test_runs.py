@@ -24,7 +24,7 @@ from capacity.locks import locked
 from capacity.report import kernel
 from capacity.report.index import reindex
 from capacity.report.notebook import settings_for
-from capacity.report.runs import Task, exit_code, newest, prune, read_run, run, runs_of
+from capacity.report.runs import Task, causes, exit_code, newest, prune, read_run, run, runs_of
 from capacity.report.site import clusters_page, document, error_page, link
 from capacity.report.summary import escaped
 from capacity.settings import PlanSettings
@@ -243,6 +243,17 @@ def test_changes_say_what_and_why() -> None:
     assert changes(OUTCOME, newer)[0].why == "settings changed: nodes"
     assert changes(OUTCOME, OUTCOME) == []
     assert changes(None, OUTCOME) == []
+
+
+def test_a_cause_that_notebooks_share_is_told_once() -> None:
+    errors = {
+        "plan": "gone: no such file",
+        "maps": "gone: no such file",
+        "growth": "",
+        "fleet": "x",
+    }
+    told = {"notebooks": {name: {"error": error} for name, error in errors.items()}}
+    assert causes(told) == {"gone: no such file": ["plan", "maps"], "x": ["fleet"]}
 
 
 def test_parameters_are_typed_and_named_before_anything_runs() -> None:

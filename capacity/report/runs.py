@@ -279,6 +279,15 @@ def exit_code(told: dict[str, Any], *, is_demo: bool = False) -> int:
     return 1 if told["verdict"] == "short" and not is_demo else 0
 
 
+def causes(told: dict[str, Any]) -> dict[str, list[str]]:
+    """Give the notebooks that failed by their cause, which several may share."""
+    found: dict[str, list[str]] = {}
+    for name, row in told["notebooks"].items():
+        if row["error"]:
+            found.setdefault(row["error"], []).append(name)
+    return found
+
+
 def to_json(value: Any) -> str:
     """Give a value as JSON text, the same bytes for the same value."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
