@@ -6,16 +6,19 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-import capacity
-from capacity.export import Metrics, build
-from capacity.planning import Plan
-from capacity.simulate import simulate, write
-from capacity.simulation_settings import SimulationSettings
 from tests.command import run
+
+if TYPE_CHECKING:
+    # Loaded by the fixtures: the process that gives tests to workers needs none of it
+    from capacity.export import Metrics
+    from capacity.planning import Plan
 
 # HYPOTHESIS_PROFILE=deep looks twenty times as far
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
@@ -27,20 +30,50 @@ DAY = 86_400_000
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 Points = list[tuple[int, float]]
-# Tests that need nearly all compiled code, which takes 40 s to compile in a fresh clone
-COMPILED = (
-    "tests/load/", "tests/rightsizing/", "tests/test_simulate.py", "tests/test_kernel_memory.py",
-    "tests/test_lb_outlook.py", "capacity/load/",
+# What one worker runs, as it shares something slow to make: nearly all compiled code, which takes
+# half a minute to compile in a fresh clone; the same plans and pages. All else goes by file
+TOGETHER = {
+    "compiled": (
+        "tests/load/", "tests/rightsizing/", "tests/test_simulate.py",
+        "tests/test_kernel_memory.py", "tests/test_lb_outlook.py", "capacity/load/",
+    ),
+    "pages": (
+        "tests/test_notebooks.py", "tests/test_report.py", "tests/test_browser.py",
+        "tests/test_cli.py", "tests/test_examples.py", "tests/test_charts.py",
+    ),
+}  # fmt: skip
+# Long ones begin first: else a worker is left alone with one of them at the end
+FIRST = (
+    "compiled", "pages", "tests/cilium/test_policy.py", "tests/manifests/test_real_tools.py",
+    "tests/test_scenario.py", "tests/cilium/test_policy_public.py", "tests/test_runs.py",
+    "tests/cilium/test_policy_recount.py", "tests/fleet/",
 )  # fmt: skip
 
 
+def unit(nodeid: str) -> str:
+    """Give what a test belongs to: all of it is run by one worker."""
+    file = nodeid.partition("::")[0]
+    return next((name for name, files in TOGETHER.items() if file.startswith(files)), file)
+
+
+class ByUnit(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return unit(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByUnit:
+    config.option.loadscopereorder = False
+    return ByUnit(config, log)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares something slow to make on one worker; large groups are started first."""
-    for item in items:
-        if item.nodeid.startswith(COMPILED):
-            item.add_marker(pytest.mark.xdist_group("compiled"))
-        elif {"pages", "demo", "shared_plans"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("planned"))
+    def rank(item: pytest.Item) -> int:
+        own = unit(item.nodeid)
+        return next((i for i, name in enumerate(FIRST) if own.startswith(name)), len(FIRST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture
@@ -54,6 +87,7 @@ def shared() -> Path:
 @pytest.fixture
 def export() -> Callable[..., Metrics]:
     """Make an export from (labels, points) pairs; times are milliseconds after START."""
+    from capacity.export import build
 
     def make(*series: tuple[dict[str, str], Points]) -> Metrics:
         rows = [
@@ -68,6 +102,8 @@ def export() -> Callable[..., Metrics]:
 @pytest.fixture(scope="session")
 def demo() -> Plan:
     """The plan of the shipped demo with default settings."""
+    import capacity
+
     return capacity.plan(capacity.PlanSettings())
 
 
@@ -77,6 +113,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     45 days are enough for a backtest. The data are in `cluster`, three folders above the run.
     """
+    from capacity.simulate import simulate, write
+    from capacity.simulation_settings import SimulationSettings
+
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pages"
     done, failed = folder / "done", folder / "failed"
