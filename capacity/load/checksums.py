@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from capacity.load.threads import parallel
-from capacity.load.words import WORD, word
+from capacity.load.words import WORD, read_only, word
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ def crc32c(data: Bytes, begins: Integers, ends: Integers) -> Sums:
     """
     if len(begins) and (begins.min() < 0 or ends.max() > len(data) or (begins > ends).any()):
         raise ValueError("parts lie outside of the data")
-    sums = np.empty(len(begins), np.uint32)
+    sums, data = np.empty(len(begins), np.uint32), read_only(data)
 
     def run(part: slice) -> None:
         _sums(data, begins[part], ends[part], TABLES, sums[part])

@@ -14,13 +14,23 @@ import numpy.typing as npt
 from numba import njit
 
 from capacity.export import OWN_COLUMNS
-from capacity.load.words import byte, copied, found, holds_control, is_plain, is_same
+from capacity.load.words import (
+    ZERO,
+    byte,
+    codes,
+    copied,
+    found,
+    holds_control,
+    is_plain,
+    is_same,
+    read_only,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-_SPACE, _OPEN, _CLOSE, _QUOTE, _ESCAPE, _COMMA, _EQUALS = b' {}"\\,='
-_ZERO, _COLON, _UNDERSCORE, _LETTER_N = b"0:_n"
+_SPACE, _OPEN, _CLOSE, _QUOTE, _ESCAPE, _COMMA, _EQUALS = codes(b' {}"\\,=')
+_ZERO, _COLON, _UNDERSCORE, _LETTER_N = codes(b"0:_n")
 _MOST_LABELS: Final = 64
 # Rows of `pairs`: place of a label's name and of its value
 _NAME, _NAME_END, _VALUE, _VALUE_END = range(4)
@@ -65,7 +75,7 @@ def places(text: Bytes, ends: Integers, *, knows_more: bool = False) -> Places:
     used, odds = _places(
         text, ends, knows_more, begins, stops, out, odd, pairs, order, rest, own, name
     )
-    return Places(begins, stops, out[:used], odd[:odds])
+    return Places(begins, stops, read_only(out[:used]), odd[:odds])
 
 
 @njit(cache=True, nogil=True)
@@ -75,7 +85,7 @@ def _places(
     name: Integers,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill the columns; give how much JSON is written, and how many texts are not plain."""
-    used, odds, before, labels = 0, 0, -1, 0
+    used, odds, before, labels = ZERO, 0, -1, ZERO
     for i in range(len(ends) - 1):
         begin, end = ends[i], ends[i + 1]
         if used + 2 * (end - begin) + _ROOM > len(out):

@@ -17,7 +17,7 @@ from numba import njit
 from capacity.load.distinct import Bytes, Hashes, Integers, Numbers, Texts, number
 from capacity.load.label_scan import WIDTH, places
 from capacity.load.labels import LABEL_COLUMNS, Parse, label_frame
-from capacity.load.words import copied, hashed, hashed_all, is_same
+from capacity.load.words import ZERO, copied, hashed, hashed_all, is_same, read_only
 
 _CLUSTER: Final = LABEL_COLUMNS.index("cluster")
 _METRIC: Final = LABEL_COLUMNS.index("metric")
@@ -93,7 +93,8 @@ def parsed(
     texts = [data[ends[i] : ends[i + 1]].decode("utf-8", "replace") for i in found.odd.tolist()]
     told = values.ends[: values.count + 1]
     mended = label_frame(texts, exact) if texts else _NO_ROWS
-    return Labels(numbers, values.data[: told[-1]], told, found.odd, mended)
+    data_ = read_only(values.data[: told[-1]])
+    return Labels(numbers, data_, told, found.odd, mended)
 
 
 def _values() -> Texts:
@@ -227,7 +228,7 @@ def _series(values: Texts) -> tuple[pl.Series, bool]:
 @njit(cache=True, nogil=True)
 def _in_lines(data: Bytes, ends: Integers, out: Bytes) -> int:
     """Write all values but the empty one, a line each; give how much is written."""
-    at = 0
+    at = ZERO
     for i in range(1, len(ends) - 1):
         at = copied(data, ends[i], ends[i + 1], out, at)
         out[at] = _NEWLINE

@@ -18,7 +18,7 @@ import orjson
 from numba import njit
 
 from capacity.load.floats import BAD, HARD, digits, number
-from capacity.load.words import byte
+from capacity.load.words import ZERO, byte, codes
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ _POINT_BYTES: Final = 8
 _SERIES_BYTES: Final = 14
 # Digits of seconds whose milliseconds, told by three decimals, are those of the nearest double
 _MOST_DIGITS: Final = 12
-_OPEN, _CLOSE, _BEGIN, _END, _COMMA, _COLON, _QUOTE, _ESCAPE = b'[]{},:"\\'
+_OPEN, _CLOSE, _BEGIN, _END, _COMMA, _COLON, _QUOTE, _ESCAPE = codes(b'[]{},:"\\')
 _SPACE, _TAB, _NEWLINE, _RETURN, _DOT, _ZERO, _NINE = b" \t\n\r.09"
 _METRIC: Final = np.frombuffer(b'"metric"', np.uint8)
 _VALUES: Final = np.frombuffer(b'"values"', np.uint8)
@@ -108,14 +108,14 @@ def _result(
     Rows of `series` are begin and end of the labels and the first point; those of `hard` a point
     and the text that float() must read.
     """
-    rows = points = hards = 0
+    rows = points = hards = ZERO
     at = _space(text, at + 1)
     if at < len(text) and byte(text, at) == _CLOSE:
         return at + 1, rows, points, hards
     while at >= 0 and rows < len(series):
         begin = _space(text, _key(text, _after(text, at, _BEGIN), _METRIC))
         at = _object_end(text, begin)
-        series[rows] = begin, at, points
+        series[rows, 0], series[rows, 1], series[rows, 2] = begin, at, points
         rows += 1
         at = _key(text, _after(text, at, _COMMA), _VALUE if is_vector else _VALUES)
         if is_vector:
@@ -174,7 +174,7 @@ def _point(
     times[point] = time
     values[point] = value
     if kind == HARD:
-        hard[hards] = point, begin, at
+        hard[hards, 0], hard[hards, 1], hard[hards, 2] = point, begin, at
         hards += 1
     return _after(text, at + 1, _CLOSE), hards
 

@@ -19,7 +19,7 @@ from capacity.load import floats
 from capacity.load.distinct import Numbers, Texts, number
 from capacity.load.label_table import Labels, LabelTable, parsed
 from capacity.load.lines import LATEST, TEXT, Dialect, Samples, parse_line
-from capacity.load.words import byte, found, hashed, hashed_all, is_same, line_end
+from capacity.load.words import ZERO, byte, found, hashed, hashed_all, is_same, line_end
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -133,7 +133,7 @@ def _scan(
     text: Bytes, secret: np.uint64, places: Integers, hashes: Hashes, numbers: Floats, odd: Integers
 ) -> tuple[int, int]:
     """Fill the columns; give how many samples and how many odd lines there are."""
-    rows, odds, at = 0, 0, 0
+    rows, odds, at = ZERO, 0, ZERO
     while at < len(text) and rows + odds < len(hashes):
         line, at = at, _over_blanks(text, at)
         if at >= len(text) or byte(text, at) == _NEWLINE:

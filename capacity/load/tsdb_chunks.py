@@ -21,6 +21,7 @@ from capacity.load.checksums import TABLES, Sums, crc_of
 from capacity.load.gather import Gathered, Selection, Source
 from capacity.load.threads import parallel
 from capacity.load.tsdb_index import uvarint
+from capacity.load.words import read_only
 from capacity.load.xor import Bits, Bytes, Floats, Integers, Words, chunk_into, rooms, told_of
 
 Keys = npt.NDArray[np.uint32]
@@ -99,7 +100,7 @@ def read(path: Path) -> Bytes:
     """
     try:
         if not path.stat().st_size:
-            return np.zeros(0, np.uint8)
+            return np.frombuffer(b"", np.uint8)
         if object_store.is_remote(path):
             return object_store.whole(path)
         with path.open("rb") as file:
@@ -159,6 +160,7 @@ def _look(path: Path, offsets: Integers) -> tuple[Bytes, Integers, Integers, Int
     try:
         while True:
             data, at = object_store.parts(path, offsets, size)
+            data = read_only(data)
             begins, ends, kinds = _looked(data, at)
             is_whole = (kinds != _OUTSIDE) & (ends + 4 - at <= size)
             if is_whole.all() or size > object_store.MOST_CHUNK_BYTES:
@@ -251,7 +253,7 @@ def _decoded(
     values: Floats, selection: Selection,
 ) -> _Told:  # fmt: skip
     """Decode chunks into their slots, on all cores: those of many small blocks at once, too."""
-    counts = np.zeros((5, len(slots)), np.int64)
+    counts = np.zeros((len(slots), 5), np.int64)
     is_rising, is_whole = np.zeros((2, len(slots)), np.bool_)
     deletions = [_deletions(one.wanted) for one in segments]
     start = _FIRST if selection.start is None else selection.start
@@ -267,12 +269,13 @@ def _decoded(
             own = slice(all_.start - whole.start, all_.stop - whole.start)
             _decode(
                 one.data, one.begins[own], one.ends[own], slots[all_], one.wanted.series[own],
-                which[own], deleted, wanted, keys, times, bits, counts[:, all_], is_rising[all_],
+                which[own], deleted, wanted, keys, times, bits, counts[all_], is_rising[all_],
                 is_whole[all_],
             )  # fmt: skip
 
     parallel(run, room)
-    return _Told(counts[0], counts[1], counts[2], counts[3], counts[4], is_rising, is_whole)
+    kept, nan, thinned, first, last = counts.T.copy()
+    return _Told(kept, nan, thinned, first, last, is_rising, is_whole)
 
 
 def _deletions(wanted: Wanted) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -304,10 +307,10 @@ def _decode(
             gone = deleted[which[i, 0] : which[i, 1]]
             width = step if rises else 0
             many, nan, thinned = _trim(times, bits, slot, many, gone, start, end, width)
-            counts[1, i], counts[2, i] = nan, thinned
-        counts[0, i] = many
+            counts[i, 1], counts[i, 2] = nan, thinned
+        counts[i, 0] = many
         if many > 0:
-            counts[3, i], counts[4, i] = times[slot], times[slot + many - 1]
+            counts[i, 3], counts[i, 4] = times[slot], times[slot + many - 1]
             keys[slot : slot + many] = series[i]
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from capacity.load.checksums import Bytes, Integers, crc32c
+from capacity.load.words import read_only
 
 MAGIC: Final = b"\xba\xaa\xd7\x00"
 _VERSIONS: Final = (1, 2)
@@ -71,6 +72,7 @@ def open_index(data: Bytes) -> Opened:
     IndexFaultError
         If the file is no index, or is cut off.
     """
+    data = read_only(data)
     return Opened(data, *_head(data))
 
 
@@ -282,7 +284,7 @@ def _listed(data: Bytes, at: int, end: int, many: int, name: Bytes) -> Any:  # p
         if at < 0 or offset < 0:
             return None
         if is_wanted:
-            found[count] = value, value + size, offset
+            found[count, 0], found[count, 1], found[count, 2] = value, value + size, offset
             count += 1
     return found[:count]
 

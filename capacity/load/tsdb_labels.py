@@ -16,7 +16,7 @@ from capacity.load import label_table
 from capacity.load.gather import same_labels
 from capacity.load.labels import LABEL_COLUMNS, label_columns, parse_labels
 from capacity.load.tsdb_index import Index
-from capacity.load.words import copied
+from capacity.load.words import ZERO, copied
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -122,7 +122,7 @@ def _written(
     # Copying may touch some bytes behind
     out = np.empty(size + 4 * len(many) + 8, np.uint8)
     ends = np.zeros(len(many) + 1, np.int64)
-    at, first = 0, 0
+    at, first = ZERO, 0
     for i in range(len(many)):
         last = first + 2 * many[i]
         known = -1

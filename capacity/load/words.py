@@ -8,7 +8,7 @@ once are those of H. S. Warren, Hacker's Delight, 2nd edition, section 6-1.
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ Bytes = npt.NDArray[np.uint8]
 WORD: Final = 8
 # Its type is that of a function with the context as first argument
 _intrinsic: Any = intrinsic
+# A zero of any number's type: to numba 0 has a type of its own, and what is called with it would be
+# compiled for that once more
+ZERO: Final = cast("int", np.int64(0))
 _NEWLINE: Final = 10
 _ONES: Final = np.uint64(0x0101010101010101)
 _HIGHS: Final = np.uint64(0x8080808080808080)
@@ -112,6 +115,18 @@ def product(_: Any, one: Any, other: Any) -> Any:
         return context.make_tuple(builder, pair, halves)
 
     return pair(types.uint64, types.uint64), build
+
+
+def codes(text: bytes) -> tuple[int, ...]:
+    """Give bytes as numbers of one type, for what is compiled once whichever it is called with."""
+    return tuple(np.frombuffer(text, np.uint8).astype(np.int64))
+
+
+def read_only(data: Bytes) -> Bytes:
+    """Give a view that is not written to: compiled code is made for each kind, and this is ours."""
+    view = data.view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(cache=True, nogil=True)

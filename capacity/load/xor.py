@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from capacity.load.threads import parallel
-from capacity.load.words import big_word, leading_zeros
+from capacity.load.words import ZERO, big_word, leading_zeros, read_only
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -83,6 +83,7 @@ def decode(
     ):
         raise ValueError("chunks lie outside of the data")
     begins, ends = np.ascontiguousarray(begins, np.int64), np.ascontiguousarray(ends, np.int64)
+    data = read_only(data)
     room = rooms(data, begins, ends)
     slots = np.cumsum(room) - room
     times, values = np.empty(room.sum(), np.int64), np.empty(room.sum(), np.float64)
@@ -214,8 +215,10 @@ def chunk_into(
     if end + _SLACK > len(data):
         # Words are read without a look at where the data ends
         padded = np.zeros(end - begin + _SLACK, np.uint8)
-        padded[: end - begin] = data[begin:end]
-        return _samples(padded, 0, end - begin, times, bits, slot)
+        # No slice is assigned to another: numba would compile a message of unlike lengths, for 2 s
+        for i in range(end - begin):
+            padded[i] = data[begin + i]
+        return _samples(padded, ZERO, end - begin, times, bits, slot)
     return _samples(data, begin, end, times, bits, slot)
 
 
