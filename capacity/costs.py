@@ -6,7 +6,7 @@ clusters' plans (`--pool`). A cluster with much history outweighs both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import polars as pl
 from capacity.errors import ExportError, SchemaError
 from capacity.models.pooling import Evidence, Pooled, pooled
 from capacity.models.prior import BASE, prior, told
+from capacity.node_evidence import NOTHING, NodeEvidence, node_evidence
 from capacity.tables import EVIDENCE, check
 
 Key = tuple[str, str | None, str]
@@ -36,23 +37,37 @@ class Aside:
         Driver → bytes of maps that one more of it makes (kernel_memory.py). [byte]
     fleet
         (component, subject, quantity) → costs pooled over other clusters.
+    panel
+        Table node_panel of the cluster.
     """
 
     slopes: Mapping[str, float] = field(default_factory=dict)
     fleet: Mapping[Key, Pooled] = field(default_factory=dict)
+    panel: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """Costs believed beforehand: driver → mean and standard deviation, and whose they are."""
+    """Costs believed beforehand: driver → mean and standard deviation, and whose they are.
+
+    `first` are their standard deviations before the cluster's own nodes told theirs (`nodes`).
+    """
 
     costs: Mapping[str, tuple[float, float]]
     source: Mapping[str, str]
+    first: Mapping[str, float] = field(default_factory=dict)
+    nodes: NodeEvidence = NOTHING
 
     def of(self, names: list[str]) -> tuple[tuple[float, float], ...] | None:
         """Give them in the order of drivers, nan where nothing is believed; None for none."""
         nothing = (np.nan, np.nan)
         return tuple(self.costs.get(name, nothing) for name in names) if self.costs else None
+
+    def deviations(self, names: Sequence[str]) -> tuple[float, ...]:
+        """Give how sure costs were before the cluster's own data, inf where nothing was known."""
+        own = {name: deviation for name, (_, deviation) in self.costs.items()}
+        first = {**own, **dict.fromkeys(self.nodes.costs, np.inf), **self.first}
+        return tuple(first.get(name, np.inf) for name in names)
 
 
 def believed(limit: Mapping[str, Any], aside: Aside) -> Believed:
@@ -70,6 +85,15 @@ def believed(limit: Mapping[str, Any], aside: Aside) -> Believed:
         for n, (mean, deviation) in own.items()
     }
     return Believed({**costs, **own}, {**source, **words})
+
+
+def with_nodes(
+    known: Believed, limit: Mapping[str, Any], times: pl.Series, aside: Aside
+) -> Believed:
+    """Add what the cluster's nodes beside each other tell of costs, at times that count."""
+    told = node_evidence(limit, aside.panel, times, known.costs)
+    first = {name: known.costs[name][1] for name in told.costs if name in known.costs}
+    return Believed({**known.costs, **told.costs}, known.source, first, told)
 
 
 def evidence_rows(limit: Mapping[str, Any], told: Evidence, time: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from capacity.censored import demand
-from capacity.costs import Aside, Believed, believed
+from capacity.costs import Aside, Believed, believed, with_nodes
 from capacity.driver_draws import scenario_draws
 from capacity.errors import ModelError
 from capacity.evidence import too_few
@@ -72,7 +72,7 @@ class Fitted:
     model: LinearDrivers
     season: Recurring
     slopes: Mapping[str, float] | None
-    believed: Mapping[str, str]
+    believed: Believed
     reserve: float = 0.0
     reserved: str = ""
 
@@ -157,6 +157,8 @@ def fit_quantity(
     rows = observed.join(drivers, on="time").drop_nulls(["value", "nodes", *names]).sort("time")
     if len(rows) < MIN_ROWS:
         raise ModelError(too_few(limit, observed, rows, names))
+    free = rows.filter(~pl.col("censored")) if "censored" in rows.columns else rows
+    beliefs = with_nodes(beliefs, limit, free["time"], aside)
     rows = demand(rows, names, limit, settings.seed)
     fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
     model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=beliefs.of(names))
@@ -171,10 +173,10 @@ def fit_quantity(
     basis = dict(zip(names, scenario.basis, strict=True))
     seen = rows.select("time", "nodes", "value", "worst_node")
     at = int(np.searchsorted(counts, max(node_counts(growth, settings))))
-    parts = _parts(model, names, scenario.draws[:, at], float(counts[at]))
+    parts = _parts(model, names, scenario.draws[:, at], float(counts[at]), beliefs)
     return Fitted(
         limit, seen, counts, draws, fit, basis, seconds, dated, parts, fixed, rows, model, season,
-        aside.slopes, beliefs.source,
+        aside.slopes, beliefs,
     )  # fmt: skip
 
 
@@ -191,16 +193,17 @@ def _without_season(
     return found
 
 
-def _parts(model: LinearDrivers, names: list[str], drivers: Array, nodes: float) -> Parts:
+def _parts(
+    model: LinearDrivers, names: list[str], drivers: Array, nodes: float, known: Believed
+) -> Parts:
     """Take a quantity apart: base with the newest offset, and cost x driver of each driver."""
     base = model.draws_[:, 0] + model.shift_
     draws = np.column_stack([base, model.draws_[:, 1:] * drivers])
     spread = model.draws_[:, 1:].std(axis=0)
-    believed = model.prior or ((np.nan, np.nan),) * len(names)
     # The variance that data took from the prior; all of it where there is no prior
     learnt = [
         float(np.clip(1 - (own / sd) ** 2, 0, 1)) if np.isfinite(sd) else 1.0
-        for own, (_, sd) in zip(spread, believed, strict=True)
+        for own, sd in zip(spread, known.deviations(names), strict=True)
     ]
     return Parts(nodes, ("base", *names), draws, (1.0, *learnt))
 

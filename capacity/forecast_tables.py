@@ -116,7 +116,8 @@ def explanation_table(fitted: list[Fitted]) -> pl.DataFrame:
                     "swing": high[i] - low[i], "learnt": parts.learnt[i],
                     "basis": "code" if known is not None and np.isfinite(known)
                     else "observed" if parts.learnt[i] >= 0.5 else "prior",
-                    "prior": None if name == BASE else item.believed.get(name),
+                    "prior": None if name == BASE else item.believed.source.get(name),
+                    "between_nodes": item.believed.nodes.words.get(name),
                 }
             )  # fmt: skip
     return check(pl.DataFrame(rows, schema=EXPLANATION.schema), EXPLANATION)

@@ -82,9 +82,10 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     bounds = limits(steps, inventory, settings, version)
     kernel = kernel_memory(steps, driven, inventory, settings, version)
     fleet = fleet_costs(settings.pool, cluster) if settings.pool else {}
+    panel = told.panel.with_columns(pl.col("map_bytes") * kernel.ratio)
     seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds, kernel, Aside(kernel.slopes, fleet), told.usage, told.spikes,
+        bounds, kernel, Aside(kernel.slopes, fleet, panel), told.usage, told.spikes,
     )  # fmt: skip
     return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
 

@@ -110,8 +110,29 @@ def pooled(told: Sequence[Evidence], believed: Mapping[str, tuple[float, float]]
     weighted = np.stack([part[1] for part in parts])
     start = np.array([believed[name][0] for name in names]) / scale
     doubt = np.array([believed[name][1] for name in names]) / scale
+    mean, spread = mixed(info, weighted, start, doubt)
+    marginal = np.linalg.inv(np.linalg.inv(info + 1e-9 * np.eye(len(names))) + np.diag(spread**2))
+    error = np.sqrt(np.diagonal(np.linalg.inv(marginal.sum(axis=0) + np.diag(doubt**-2))))
+    return Pooled(
+        dict(zip(names, (mean * scale).tolist(), strict=True)),
+        dict(zip(names, (spread * scale).tolist(), strict=True)),
+        dict(zip(names, (error * scale).tolist(), strict=True)),
+        len(parts),
+    )
+
+
+def mixed(info: Array, weighted: Array, start: Array, doubt: Array) -> tuple[Array, Array]:
+    """Give mean and scatter of costs over groups, by expectation maximization.
+
+    Parameters
+    ----------
+    info, weighted
+        Of each group, as in `Evidence`; shapes (k, p, p) and (k, p).
+    start, doubt
+        What was believed of the mean before, and how sure; shape (p,).
+    """
     mean, spread = start.copy(), doubt.copy()
-    count = len(parts)
+    count = len(info)
     for _ in range(_ROUNDS):
         post = np.linalg.inv(info + np.diag(spread**-2))
         own = np.einsum("kij,kj->ki", post, weighted + mean * spread**-2)
@@ -124,14 +145,7 @@ def pooled(told: Sequence[Evidence], believed: Mapping[str, tuple[float, float]]
         mean, spread = new, wide
         if moved < _CLOSE:
             break
-    marginal = np.linalg.inv(np.linalg.inv(info + 1e-9 * np.eye(len(names))) + np.diag(spread**2))
-    error = np.sqrt(np.diagonal(np.linalg.inv(marginal.sum(axis=0) + np.diag(doubt**-2))))
-    return Pooled(
-        dict(zip(names, (mean * scale).tolist(), strict=True)),
-        dict(zip(names, (spread * scale).tolist(), strict=True)),
-        dict(zip(names, (error * scale).tolist(), strict=True)),
-        count,
-    )
+    return mean, spread
 
 
 def _aligned(one: Evidence, names: list[str], scale: Array) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from capacity.inventory import Inventory
 from capacity.observe.charges import agent_memory
 from capacity.observe.derived import derived, renumbered
 from capacity.observe.names import copies, named
+from capacity.observe.panel import node_panel
 from capacity.observe.reduced import present, reduced, times_of
 from capacity.observe.spikes import spikes
 from capacity.observe.usage import usage
@@ -62,20 +63,21 @@ def steps(metrics: Metrics, step: float | None = None) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was observed, brought together in three ways: tables steps, usage, spikes."""
+    """What was observed, brought together: tables steps, usage, spikes, node_panel."""
 
     steps: pl.DataFrame
     usage: pl.DataFrame
     spikes: pl.DataFrame
+    panel: pl.DataFrame
 
 
 def look(metrics: Metrics, step: float | None = None) -> Look:
-    """Give tables steps, usage and spikes of an export."""
+    """Give tables steps, usage, spikes and node_panel of an export."""
     told = _told(metrics, step)
     own = told.targets.filter(pl.col("target") < told.own)
     return Look(
         _by_step(told.rows, told.targets), usage(told.rows, told.targets),
-        spikes(metrics.samples, told.keyed, own),
+        spikes(metrics.samples, told.keyed, own), node_panel(told.rows, told.targets),
     )  # fmt: skip
 
 

@@ -61,6 +61,21 @@ DRIVERS: Final = Table(
         ),
     ),
 )
+NODE_PANEL: Final = Table(
+    "node_panel",
+    "what one node held and used at one time: costs are told from what differs between nodes",
+    (
+        Column("time", TIME),
+        Column("node", pl.UInt32, "", "number of the node, by its name"),
+        Column("endpoints", pl.Float64, "1", "Cilium endpoints of the node"),
+        Column("policy_worst", pl.Float64, "1", "entries of its fullest policy map", nullable=True),
+        Column("map_bytes", pl.Float64, "byte", "of its maps, as charged", nullable=True),
+        Column("agent_memory", pl.Float64, "byte", nullable=True),
+        Column("agent_cpu", pl.Float64, "millicore", nullable=True),
+        Column("envoy_memory", pl.Float64, "byte", nullable=True),
+        Column("envoy_cpu", pl.Float64, "millicore", nullable=True),
+    ),
+)
 LIMITS: Final = Table(
     "limits",
     "one limited resource of the cluster: how much of it there is",
@@ -219,6 +234,13 @@ EXPLANATION: Final = Table(
             pl.String,
             "",
             "what was believed of the cost beforehand, and from where; it weighs 1 - learnt",
+            nullable=True,
+        ),
+        Column(
+            "between_nodes",
+            pl.String,
+            "",
+            "what the cluster's nodes beside each other tell of the cost",
             nullable=True,
         ),
     ),

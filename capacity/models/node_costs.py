@@ -1,0 +1,402 @@
+"""Costs shared by the nodes of a cluster: what differs between nodes tells what one object costs.
+
+A quantity's worst node over time shows what moves the whole cluster. What an endpoint costs shows
+between nodes, and where one of them moves against the others: many rows that one curve hides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from capacity.errors import ModelError
+from capacity.models.linear_drivers import MIN_ROWS, Array
+from capacity.models.pooling import mixed
+
+# An autocorrelation near 1 leaves no row that tells anything of its own
+_MOST: Final = 0.98
+# A node's own noise counts as its rows do; that of all nodes as so many rows
+_SHARED: Final = 10.0
+# From so many nodes on the scatter of what they tell says how sure it is
+_ENOUGH: Final = 10
+_ROUNDS: Final = 3
+
+
+class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Non-negative linear model over nodes and times, with an intercept of each node.
+
+    Parameters
+    ----------
+    draws : int
+        Draws of the costs for intervals. [1]
+    seed : int
+        Seed of the draws.
+    prior : sequence of (mean, standard deviation), optional
+        What is believed of each cost beforehand, nan where nothing is.
+
+    Attributes
+    ----------
+    coef_ : ndarray, shape (p,)
+        Cost of one unit of each driver, at least 0; nan where nothing tells it.
+    covariance_ : ndarray, shape (p, p)
+        Of the doubt of `coef_`.
+    between_ : ndarray, shape (p,)
+        Standard deviation of the costs between nodes.
+    intercept_ : float
+        Of a node of which nothing is known.
+    nodes_, offsets_ : ndarray, shape (k,)
+        Nodes, and how far each lies beside `intercept_`: few samples shrink it towards 0.
+    spread_, noise_ : float
+        Standard deviation of the nodes' offsets, and of what is left.
+    information_, weighted_ : ndarray
+        What the rows say of the costs, without the prior, as `pooling.Evidence` holds it.
+
+    Notes
+    -----
+    y = s(t) + a(node) + Σ (cost + u(node)) x + noise. What all nodes share at a time is taken out
+    by their mean; within nodes noise is an AR(1) process, which differences of neighbouring rows
+    make white (D. Cochrane, G. H. Orcutt, JASA 44 (1949)); slopes that scatter over nodes are
+    pooled as in `pooling.mixed`. Between nodes levels count as an error component (P. A. V. B.
+    Swamy, S. S. Arora, Econometrica 40 (1972)): by as much less as both disagree, since nodes with
+    more pods may differ in other things, too (J. A. Hausman, Econometrica 46 (1978)). The doubt is
+    what the scatter of the nodes' own scores tells (K.-Y. Liang, S. L. Zeger, Biometrika 73 (1986)).
+
+    Examples
+    --------
+    >>> nodes, times = np.repeat(np.arange(20), 8), np.tile(np.arange(8), 20)
+    >>> pods = np.random.default_rng(0).poisson(30, 160).astype(float)
+    >>> memory = 200 + 5.0 * times + 3 * nodes + 0.4 * pods
+    >>> NodeCosts().fit(pods[:, None], memory, nodes, times).coef_.round(3).tolist()
+    [0.4]
+    """
+
+    def __init__(
+        self,
+        draws: int = 400,
+        seed: int = 0,
+        prior: tuple[tuple[float, float], ...] | None = None,
+    ) -> None:
+        self.draws = draws
+        self.seed = seed
+        self.prior = prior
+
+    def fit(
+        self,
+        X: npt.ArrayLike,  # noqa: N803
+        y: npt.ArrayLike,
+        nodes: npt.ArrayLike | None = None,
+        times: npt.ArrayLike | None = None,
+    ) -> NodeCosts:
+        """Fit to rows of nodes at times.
+
+        Parameters
+        ----------
+        X
+            What differs between nodes, shape (n, p).
+        y
+            What it moves, shape (n,).
+        nodes
+            Whose row it is, shape (n,); all of one node where left out.
+        times
+            When, shape (n,): anything that sorts. Where left out rows are in the order of time, and
+            nothing is taken to be shared by the nodes at a time.
+
+        Raises
+        ------
+        ModelError
+            If there are fewer than 5 rows, or a value is not finite.
+        """
+        x, values = np.asarray(X, float), np.asarray(y, float)
+        if x.ndim != 2 or values.shape != (len(x),):
+            raise ModelError(f"drivers {x.shape} and target {values.shape} do not fit")
+        if len(values) < MIN_ROWS:
+            raise ModelError(f"{len(values)} rows; at least {MIN_ROWS} are needed")
+        if not (np.isfinite(x).all() and np.isfinite(values).all()):
+            raise ModelError("a driver or target is not finite; leave such rows out")
+        owner = np.zeros(len(values), np.int64) if nodes is None else np.asarray(nodes)
+        self.nodes_, index = np.unique(owner, return_inverse=True)
+        self.n_features_in_ = x.shape[1]
+        self._pool(_panel(x, values, index, times))
+        return self
+
+    def _pool(self, panel: _Panel) -> None:
+        believed = np.full((self.n_features_in_, 2), np.nan)
+        if self.prior is not None:
+            believed = np.asarray(self.prior, float) * panel.scale[:, None]
+        told = _told(panel, believed)
+        is_told = np.isfinite(believed).all(axis=1)
+        certain = np.where(is_told, believed[:, 1], np.inf)
+        start = np.where(is_told, believed[:, 0], 0.0)
+        total = told.information + np.diag(certain**-2)
+        known = np.diagonal(total) > 0
+        scores = told.scores + np.diag(certain**-2)
+        costs, cover = _solved(total, told.weighted + start * certain**-2, scores, known)
+        self.coef_ = costs / panel.scale
+        self.covariance_ = cover / np.outer(panel.scale, panel.scale)
+        self.between_ = told.between / panel.scale
+        self.information_ = told.information * np.outer(panel.scale, panel.scale)
+        self.weighted_ = told.weighted * panel.scale
+        held = np.nan_to_num(costs)
+        self.center_ = panel.middle / panel.scale
+        self.intercept_ = panel.level - float(panel.middle @ held)
+        left = panel.mean_y - panel.mean_x @ held
+        self.spread_, self.noise_ = float(np.sqrt(told.spread)), float(np.sqrt(told.noise))
+        keep = told.spread / np.maximum(told.spread + told.doubt, 1e-300)
+        self.offsets_ = keep * (left - np.average(left, weights=panel.rows))
+
+    def predict(self, X: npt.ArrayLike, nodes: npt.ArrayLike | None = None) -> Array:  # noqa: N803
+        """Give the fit, of known nodes with their offset.
+
+        Parameters
+        ----------
+        X
+            Drivers, a row a value wanted; shape (m, p).
+        nodes
+            Whose row it is, shape (m,); of a node that is not known where left out.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            In the unit of y, at the mean of what all nodes share over time.
+        """
+        check_is_fitted(self)
+        told = self.intercept_ + np.asarray(X, float) @ np.nan_to_num(self.coef_)
+        if nodes is None:
+            return np.asarray(told)
+        asked = np.asarray(nodes)
+        at = np.searchsorted(self.nodes_, asked).clip(max=len(self.nodes_) - 1)
+        return np.asarray(told + np.where(self.nodes_[at] == asked, self.offsets_[at], 0.0))
+
+    def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
+        """Give the central prediction interval of a node of which nothing is known.
+
+        Parameters
+        ----------
+        X
+            Drivers, a row a value wanted; shape (m, p).
+        level
+            Of the interval, 0…1. [1]
+
+        Returns
+        -------
+        lower, upper : ndarray, shape (m,)
+            In the unit of y.
+        """
+        check_is_fitted(self)
+        rng, x = np.random.default_rng(self.seed), np.asarray(X, float)
+        cover = np.nan_to_num(self.covariance_) + np.diag(np.nan_to_num(self.between_) ** 2)
+        root = np.linalg.cholesky(cover + 1e-12 * np.diag(np.diagonal(cover) + 1e-30))
+        off = rng.normal(size=(self.draws, len(root))) @ root.T
+        wide = float(np.hypot(self.spread_, self.noise_)) * rng.normal(size=(self.draws, 1))
+        drawn = self.predict(x) + off @ (x - self.center_).T + wide
+        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return ends[0], ends[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Rows by node and time, less what all nodes share at a time; drivers in units of `scale`."""
+
+    x: Array
+    y: Array
+    index: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    rows: Array
+    mean_x: Array
+    mean_y: Array
+    scale: Array
+    middle: Array
+    level: float
+
+
+def _panel(x: Array, y: Array, index: npt.NDArray[np.int64], times: Any) -> _Panel:
+    order = np.lexsort((np.arange(len(y)) if times is None else np.asarray(times), index))
+    scale = np.maximum(np.abs(x).max(axis=0), 1e-300)
+    x, y, index = x[order] / scale, y[order], index[order]
+    middle, level = x.mean(axis=0), float(y.mean())
+    if times is None:
+        x, y = x - middle, y - level
+    else:
+        _, at = np.unique(np.asarray(times)[order], return_inverse=True)
+        many = np.bincount(at)
+        x = x - np.stack([np.bincount(at, c) / many for c in x.T], axis=1)[at]
+        y = y - (np.bincount(at, y) / many)[at]
+    first = np.flatnonzero(np.diff(index, prepend=-1))
+    rows = np.diff(np.append(first, len(y))).astype(float)
+    mean_x = np.add.reduceat(x, first, axis=0) / rows[:, None]
+    return _Panel(x, y, index, first, rows, mean_x, np.add.reduceat(y, first) / rows,
+                  scale, middle, level)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a panel says: information, scores' scatter, slopes' and levels' scatter, noise."""
+
+    information: Array
+    weighted: Array
+    scores: Array
+    between: Array
+    spread: float
+    noise: float
+    doubt: Array
+
+
+def _told(panel: _Panel, believed: Array) -> _Told:
+    rho = 0.0
+    for _ in range(_ROUNDS):
+        within = _within(panel, rho)
+        costs = _costs(within.information.sum(axis=0), within.weighted.sum(axis=0))
+        rho = _lag(panel, costs)
+    within = _within(panel, rho)
+    mean, slopes = _scattered(within, believed)
+    shrink = np.linalg.inv(np.eye(len(mean)) + within.information * slopes**2)
+    info = (shrink @ within.information).sum(axis=0)
+    told = np.einsum("kij,kj->i", shrink, within.weighted)
+    scores = np.einsum("kij,kj->ki", shrink, within.weighted - within.information @ mean)
+    noise = within.noise / (1 - rho**2)
+    doubtful = within.noise / (panel.rows * (1 - rho) ** 2)
+    levels = _between(panel, _costs(info, told), doubtful)
+    extra, weighted = _agreeing(info, told, levels)
+    many = int((np.diagonal(within.information, axis1=1, axis2=2).sum(axis=1) > 0).sum())
+    scatter = scores.T @ scores * many / (many - 1) if many >= _ENOUGH else info
+    return _Told(info + extra, told + weighted, scatter + extra, slopes, levels.spread, noise,
+                 doubtful)  # fmt: skip
+
+
+def _scattered(within: _Within, believed: Array) -> tuple[Array, Array]:
+    """Give mean and scatter over nodes of costs that moved within any of them; 0 of others."""
+    total, told = within.information.sum(axis=0), within.weighted.sum(axis=0)
+    mean, slopes = np.zeros(len(told)), np.zeros(len(told))
+    moved = np.flatnonzero(np.diagonal(total) > 0)
+    if not len(moved):
+        return mean, slopes
+    best = _costs(total, told)
+    vague = np.column_stack([best, best + 3 / np.sqrt(np.maximum(np.diagonal(total), 1e-300))])
+    start, doubt = np.where(np.isfinite(believed).all(axis=1)[:, None], believed, vague)[moved].T
+    at = np.ix_(np.arange(len(within.weighted)), moved, moved)
+    own = within.information[at], within.weighted[:, moved]
+    mean[moved], slopes[moved] = mixed(*own, start, doubt)
+    return mean, slopes
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    information: Array
+    weighted: Array
+    noise: float
+
+
+def _within(panel: _Panel, rho: float) -> _Within:
+    """Sum up each node's rows less ρ times the row before, around their mean."""
+    same = panel.index[1:] == panel.index[:-1]
+    both = np.column_stack([panel.x, panel.y])
+    rows = both[1:][same] - rho * both[:-1][same]
+    index = panel.index[1:][same]
+    k, p = len(panel.rows), rows.shape[1]
+    count = np.bincount(index, minlength=k).astype(float)
+    means = np.stack([np.bincount(index, c, k) for c in rows.T], axis=1)
+    means = means / np.maximum(count, 1)[:, None]
+    rows = rows - means[index]
+    sums = np.empty((k, p, p))
+    for i in range(p):
+        for j in range(i, p):
+            sums[:, i, j] = sums[:, j, i] = np.bincount(index, rows[:, i] * rows[:, j], k)
+    products, cross, power = sums[:, :-1, :-1], sums[:, :-1, -1], sums[:, -1, -1]
+    costs = _costs(products.sum(axis=0), cross.sum(axis=0))
+    left = power - 2 * cross @ costs + np.einsum("i,kij,j->k", costs, products, costs)
+    free = np.maximum(count - 1, 0)
+    floor = 1e-12 * float(power.sum()) / max(float(free.sum()), 1.0)
+    shared = max(float(left.sum()) / max(float(free.sum()) - (p - 1), 1.0), floor, 1e-300)
+    variance = (_SHARED * shared + np.maximum(left, 0)) / (_SHARED + free)
+    return _Within(products / variance[:, None, None], cross / variance[:, None], shared)
+
+
+def _lag(panel: _Panel, costs: Array) -> float:
+    """Lag-1 autocorrelation of what is left within nodes, without the bias of short histories.
+
+    References
+    ----------
+    .. [1] M. G. Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41 (1954).
+    """
+    left = panel.y - panel.x @ costs
+    left = left - (np.add.reduceat(left, panel.first) / panel.rows)[panel.index]
+    same = panel.index[1:] == panel.index[:-1]
+    power = float(left @ left)
+    if power == 0:
+        return 0.0
+    rho = float(left[1:][same] @ left[:-1][same]) / power
+    # A row less in the products than in the squares, of each node
+    rho *= len(left) / max(int(same.sum()), 1)
+    typical = max(float(panel.rows.mean()), 4.0)
+    return float(np.clip(rho + (1 + 3 * rho) / typical, 0.0, _MOST))
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    information: Array
+    weighted: Array
+    spread: float
+
+
+def _between(panel: _Panel, costs: Array, doubtful: Array) -> _Levels:
+    """Weigh the nodes' levels: what drivers leave of them scatters by `spread` beside noise."""
+    x, y, k, p = panel.mean_x, panel.mean_y, len(panel.rows), panel.mean_x.shape[1]
+    if k < p + 3:
+        return _Levels(np.zeros((p, p)), np.zeros(p), 0.0)
+    spread = 0.0
+    for _ in range(_ROUNDS):
+        weights = 1 / np.maximum(spread + doubtful, 1e-300)
+        middle = np.average(np.column_stack([x, y]), axis=0, weights=weights)
+        off, level = x - middle[:-1], y - middle[-1]
+        left = level - off @ costs
+        spread = max(float(left @ left) / (k - p - 1) - float(doubtful.mean()), 0.0)
+        weights = 1 / np.maximum(spread + doubtful, 1e-300)
+        info, told = (off * weights[:, None]).T @ off, off.T @ (weights * level)
+        costs = _costs(info, told)
+    return _Levels(info, told, spread)
+
+
+def _agreeing(info: Array, told: Array, levels: _Levels) -> tuple[Array, Array]:
+    """Give what levels add: as much less as they disagree with what moves within nodes."""
+    one, other = np.diagonal(info), np.diagonal(levels.information)
+    both = (one > 0) & (other > 0)
+    if not both.any():
+        return levels.information, levels.weighted
+    size = len(one)
+    cover_in = np.linalg.pinv(info, hermitian=True)
+    cover_out = np.linalg.pinv(levels.information, hermitian=True)
+    apart = cover_in @ told - cover_out @ levels.weighted
+    allowed = np.diagonal(cover_in) + np.diagonal(cover_out)
+    # Half of the normal sample variance of one value: what two honest estimates lie apart by
+    more = np.where(both, np.maximum(apart**2 - allowed, 0.0), 0.0)
+    wider = np.linalg.inv(np.eye(size) + levels.information * more)
+    return wider @ levels.information, wider @ levels.weighted
+
+
+def _costs(info: Array, told: Array) -> Array:
+    """Non-negative least squares of normal equations."""
+    values, vectors = np.linalg.eigh(info)
+    root = np.sqrt(np.maximum(values, 0.0))
+    held = root > 1e-9 * root.max(initial=0.0)
+    if not held.any():
+        return np.zeros(len(told))
+    design = root[held, None] * vectors.T[held]
+    beta, _ = nnls(design, (vectors.T[held] @ told) / root[held])
+    return np.asarray(beta)
+
+
+def _solved(total: Array, told: Array, scores: Array, known: Any) -> tuple[Array, Array]:
+    """Give costs and the covariance of their doubt; nan where nothing tells."""
+    costs, cover = np.full(len(told), np.nan), np.full(total.shape, np.nan)
+    at = np.ix_(known, known)
+    if known.any():
+        costs[known] = _costs(total[at], told[known])
+        inverse = np.linalg.pinv(total[at], hermitian=True)
+        cover[at] = inverse @ scores[at] @ inverse
+    return costs, cover
