@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 
+from capacity.costs import Aside
 from capacity.export import Metrics, build
 from capacity.forecast import fit_quantity, worst_by_time
 from capacity.growth import grow
@@ -37,10 +38,11 @@ def export(nodes: int, hours: int) -> Metrics:
     for node in range(nodes):
         name = {"node": f"n{node}", "cluster": "large"}
         noise = rng.normal(1, 0.02, hours)
+        own = rng.poisson(30, hours) + 2.0
         labels.append(name | {"__name__": "cilium_process_resident_memory_bytes"})
-        values.append((2e8 + 3000 * pods) * noise)
+        values.append((2e8 + 3000 * pods + 400_000 * own) * noise)
         labels.append(name | {"__name__": "cilium_endpoint"})
-        values.append(np.full(hours, 32.0))
+        values.append(own)
         for group, share in shares.items():
             labels.append(name | {"__name__": "cilium_bpf_map_pressure", "map_name": group})
             values.append(share)
@@ -63,13 +65,14 @@ def main() -> None:
     metrics = export(asked.nodes, asked.hours)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     begin, settings = time.perf_counter(), PlanSettings("x")
-    told = look(metrics).steps
+    looked = look(metrics)
+    told, aside = looked.steps, Aside(panel=looked.panel)
     driven = drivers(told)
     seen = time.perf_counter()
     growth = grow(driven, settings)
     fitted = 0
     for limit in limits(told, Inventory(), settings, "1.17").iter_rows(named=True):
-        fit_quantity(limit, worst_by_time(told, limit), driven, growth, settings)
+        fit_quantity(limit, worst_by_time(told, limit), driven, growth, settings, aside)
         fitted += 1
     end = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

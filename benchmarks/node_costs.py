@@ -61,7 +61,7 @@ def trial(nodes: int, seed: int) -> Iterator[tuple[str, str, Interval, float]]:
     yield "cost", "worst node's curve", curve(one), truth
     yield "cost", "the same, with facts/priors.csv", spread(one), truth
     told = node_evidence(LIMIT, seen.panel, rows["time"], {})
-    mean, doubt = told.costs[PER_NODE][0], 1.645 * told.doubt[PER_NODE]
+    mean, doubt = told.mean[PER_NODE][0], 1.645 * told.mean[PER_NODE][1]
     yield "cost", "nodes beside each other", (mean - doubt, mean, mean + doubt), truth
     yield "cost", "all of it, as the plan does", spread(both), truth
     yield from denser(settings, rows, driven, seen.panel)

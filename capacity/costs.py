@@ -92,7 +92,12 @@ def with_nodes(
 ) -> Believed:
     """Add what the cluster's nodes beside each other tell of costs, at times that count."""
     told = node_evidence(limit, aside.panel, times, known.costs)
-    first = {name: known.costs[name][1] for name in told.costs if name in known.costs}
+    # Doubt of a cost grows with it: what was learnt shows beside the same share of a larger one
+    first = {
+        name: known.costs[name][1] * max(told.costs[name][0] / known.costs[name][0], 1.0)
+        for name in told.costs
+        if known.costs.get(name, (0.0, 0.0))[0] > 0
+    }
     return Believed({**known.costs, **told.costs}, known.source, first, told)
 
 

@@ -1,4 +1,4 @@
-"""How much a forecast needs to be made at all, and what to collect where there is less."""
+"""How much a forecast needs to be made at all, what to collect else, how far out it is asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import polars as pl
 
 from capacity.facts import derivations
 from capacity.models.linear_drivers import MIN_ROWS
+from capacity.settings import PlanSettings
 
 # What quantities that are derived are made of
 _MADE_OF: Final = {
@@ -44,3 +45,13 @@ def too_few(
         f"{has}; {MIN_ROWS} are needed: collect {metrics} over at least {MIN_ROWS} steps, better "
         "over two weeks"
     )
+
+
+def set_beyond(rows: pl.DataFrame, names: list[str], settings: PlanSettings) -> float:
+    """Give how far a driver was set beyond the most that was observed of it; 1 where within."""
+    told = [
+        settings.fixed_drivers[name] / float(rows[name].max())  # type: ignore[arg-type]
+        for name in names
+        if name in settings.fixed_drivers and float(rows[name].max()) > 0  # type: ignore[arg-type]
+    ]
+    return max([1.0, *told])

@@ -17,7 +17,7 @@ from capacity.censored import demand
 from capacity.costs import Aside, Believed, believed, with_nodes
 from capacity.driver_draws import scenario_draws
 from capacity.errors import ModelError
-from capacity.evidence import too_few
+from capacity.evidence import set_beyond, too_few
 from capacity.facts import derivations
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models import LinearDrivers
@@ -166,7 +166,8 @@ def fit_quantity(
     season = _without_season(model, rows, names, growth.step)
     counts = _looked_at(growth, settings)
     scenario = scenario_draws(rows, names, counts, settings, slopes=aside.slopes)
-    draws = np.maximum(model.sample(scenario.draws, reach=counts / growth.largest), 0.0)
+    reach = np.maximum(counts / growth.largest, set_beyond(rows, names, settings))
+    draws = np.maximum(model.sample(scenario.draws, reach=reach), 0.0)
     draws = draws * season.drawn(DRAWS, np.random.default_rng(settings.seed + 2))[:, None]
     seconds, dated = _dated(model, season, rows, names, growth, settings, aside.slopes)
     fit = _fit_row(limit, model, names, rows)
@@ -228,7 +229,7 @@ def _dated(
     paths = growth.paths[:, picked]
     more = {name: drawn[:, picked] for name, drawn in growth.more.items()}
     drivers = scenario_draws(rows, names, paths, settings, more, slopes).draws
-    reach = paths / growth.largest
+    reach = np.maximum(paths / growth.largest, set_beyond(rows, names, settings))
     ahead = picked + 1.0
     drawn = np.maximum(model.sample(drivers, reach=reach, ahead=ahead), 0.0)
     return ahead * growth.step, drawn * season.factor(ahead)

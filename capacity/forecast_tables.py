@@ -13,7 +13,7 @@ from capacity.driver_draws import scenario_draws
 from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models.linear_drivers import Array
-from capacity.models.pooling import Evidence, evidence
+from capacity.models.pooling import Evidence, evidence, joined
 from capacity.models.prior import BASE
 from capacity.settings import PlanSettings
 from capacity.tables import (
@@ -139,7 +139,7 @@ def _evidence(item: Fitted) -> Evidence:
     free = np.isnan(fixed)
     own = [name for name, is_free in zip(item.names, free, strict=True) if is_free]
     rest = item.known["value"].to_numpy() - drivers @ np.nan_to_num(fixed)
-    return evidence(own, drivers[:, free], rest)
+    return joined(evidence(own, drivers[:, free], rest), item.believed.nodes.rows)
 
 
 def history_rows(fitted: Fitted) -> pl.DataFrame:

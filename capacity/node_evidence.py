@@ -15,8 +15,9 @@ import polars as pl
 
 from capacity.facts import derivations
 from capacity.growth import PER_NODE
-from capacity.models.linear_drivers import MIN_ROWS, Array
+from capacity.models.linear_drivers import MIN_ROWS
 from capacity.models.node_costs import NodeCosts
+from capacity.models.pooling import Evidence
 
 _POLICY: Final = "policy_entries"
 # Fewer nodes than this are no crowd
@@ -30,24 +31,23 @@ class NodeEvidence:
     Attributes
     ----------
     costs
-        Mean and standard deviation of what a further node's cost is; with the prior in it.
-    doubt
-        Standard deviation of the mean alone: without what nodes differ by.
+        Mean and standard deviation of what it costs the nodes that were the worst; with the prior
+        in it.
+    mean
+        The same of the mean over all nodes.
     words
         The same for people.
-    names, information, weighted
-        What the rows alone say, as `models.pooling.Evidence` holds it.
+    rows
+        What the rows alone say.
     """
 
     costs: Mapping[str, tuple[float, float]]
-    doubt: Mapping[str, float]
+    mean: Mapping[str, tuple[float, float]]
     words: Mapping[str, str]
-    names: tuple[str, ...]
-    information: Array
-    weighted: Array
+    rows: Evidence
 
 
-NOTHING: Final = NodeEvidence({}, {}, {}, (), np.empty((0, 0)), np.empty(0))
+NOTHING: Final = NodeEvidence({}, {}, {}, Evidence((), np.empty((0, 0)), np.empty(0)))
 
 
 def node_evidence(
@@ -89,7 +89,9 @@ def node_evidence(
         rows.select(names).to_numpy(), rows[column].to_numpy(), rows["node"].to_numpy(),
         rows["time"].to_physical().to_numpy(),
     )  # fmt: skip
-    return _evidence(model, names, len(model.nodes_))
+    by_time = rows.group_by("time", maintain_order=True)
+    worst = by_time.agg(pl.col("node").get(pl.col(column).arg_max()))["node"]
+    return _evidence(model, names, np.searchsorted(model.nodes_, worst.to_numpy()))
 
 
 def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:
@@ -107,19 +109,24 @@ def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns((pl.col("policy_worst").fill_null(silent) * usual).alias(_POLICY))
 
 
-def _evidence(model: NodeCosts, names: tuple[str, ...], nodes: int) -> NodeEvidence:
+def _evidence(model: NodeCosts, names: tuple[str, ...], worst: Any) -> NodeEvidence:
     doubt = np.sqrt(np.diagonal(model.covariance_))
-    wide = np.hypot(doubt, model.between_)
+    # The next worst node will be one of those, or one like them
+    own = model.own_[worst].mean(axis=0)
+    wide = np.sqrt((model.own_doubt_[worst] ** 2).mean(axis=0) + model.own_[worst].var(axis=0))
     told = [i for i in range(len(names)) if model.information_[i, i] > 0]
     return NodeEvidence(
-        {names[i]: (float(model.coef_[i]), float(wide[i])) for i in told},
-        {names[i]: float(doubt[i]) for i in told},
+        {names[i]: (float(own[i]), float(wide[i])) for i in told},
+        {names[i]: (float(model.coef_[i]), float(doubt[i])) for i in told},
         {
-            names[i]: f"{nodes} nodes: {model.coef_[i]:,.4g} ± {doubt[i]:,.2g}, "
-            f"from node to node ± {model.between_[i]:,.2g}"
+            names[i]: f"{len(model.nodes_)} nodes: {model.coef_[i]:,.4g} ± {doubt[i]:,.2g}, "
+            f"from node to node ± {model.between_[i]:,.2g}; the worst {own[i]:,.4g} "
+            f"± {wide[i]:,.2g}"
             for i in told
         },
-        tuple(names[i] for i in told),
-        model.information_[np.ix_(told, told)],
-        model.weighted_[told],
+        Evidence(
+            tuple(names[i] for i in told),
+            model.information_[np.ix_(told, told)],
+            model.weighted_[told],
+        ),
     )

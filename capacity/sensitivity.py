@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from capacity.driver_draws import scenario_draws
+from capacity.evidence import set_beyond
 from capacity.forecast import Fitted
 from capacity.growth import Growth, node_counts
 from capacity.models.linear_drivers import EXTRAPOLATION_SD, Array
@@ -54,7 +55,7 @@ def _rows(item: Fitted, growth: Growth, settings: PlanSettings) -> list[dict[str
     told = [
         *_growing(item, case, growth, settings),
         *_costs(item, case),
-        *_rest(item, case, growth),
+        *_rest(item, case, growth, settings),
     ]
     moving = [t for t in told if t["at_low"] != t["at_high"]]
     moving.sort(key=lambda t: (-abs(t["at_high"] - t["at_low"]), t["factor"]))
@@ -148,7 +149,9 @@ def _costs(item: Fitted, case: _Case) -> list[dict[str, Any]]:
     return out
 
 
-def _rest(item: Fitted, case: _Case, growth: Growth) -> list[dict[str, Any]]:
+def _rest(
+    item: Fitted, case: _Case, growth: Growth, settings: PlanSettings
+) -> list[dict[str, Any]]:
     """Move what stands beside drivers: noise of single steps, the season, a bend of the line."""
     center, model = _value(item, case.drivers), item.model
     ends = [float(np.quantile(model.residuals_, q)) for q in _ENDS]
@@ -158,7 +161,7 @@ def _rest(item: Fitted, case: _Case, growth: Growth) -> list[dict[str, Any]]:
         parts = [float(np.quantile(1 + profile, q)) for q in _ENDS]
         values = [center * part for part in parts]
         out.append(_row(SEASON, "season", "1", parts, values, "observed"))
-    reach = case.nodes / growth.largest
+    reach = max(case.nodes / growth.largest, set_beyond(item.known, list(item.names), settings))
     if reach > 1:
         free = np.isnan(np.asarray(item.fixed))
         grown = float(np.median(model.draws_[:, 1:], axis=0)[free] @ case.drivers[free])

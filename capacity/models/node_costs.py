@@ -11,18 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from capacity.errors import ModelError
 from capacity.models.linear_drivers import MIN_ROWS, Array
+from capacity.models.node_sums import Panel, Within, lag, least_costs, panel_of, within
 from capacity.models.pooling import mixed
 
-# An autocorrelation near 1 leaves no row that tells anything of its own
-_MOST: Final = 0.98
-# A node's own noise counts as its rows do; that of all nodes as so many rows
-_SHARED: Final = 10.0
 # From so many nodes on the scatter of what they tell says how sure it is
 _ENOUGH: Final = 10
 _ROUNDS: Final = 3
@@ -52,6 +48,8 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Of a node of which nothing is known.
     nodes_, offsets_ : ndarray, shape (k,)
         Nodes, and how far each lies beside `intercept_`: few samples shrink it towards 0.
+    own_, own_doubt_ : ndarray, shape (k, p)
+        Costs of each node and their standard deviation: few samples shrink them towards `coef_`.
     spread_, noise_ : float
         Standard deviation of the nodes' offsets, and of what is left.
     information_, weighted_ : ndarray
@@ -65,7 +63,7 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     pooled as in `pooling.mixed`. Between nodes levels count as an error component (P. A. V. B.
     Swamy, S. S. Arora, Econometrica 40 (1972)): by as much less as both disagree, since nodes with
     more pods may differ in other things, too (J. A. Hausman, Econometrica 46 (1978)). The doubt is
-    what the scatter of the nodes' own scores tells (K.-Y. Liang, S. L. Zeger, Biometrika 73 (1986)).
+    what the scatter of the nodes' own scores tells (K.-Y. Liang, S. Zeger, Biometrika 73 (1986)).
 
     Examples
     --------
@@ -107,6 +105,11 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             When, shape (n,): anything that sorts. Where left out rows are in the order of time, and
             nothing is taken to be shared by the nodes at a time.
 
+        Returns
+        -------
+        NodeCosts
+            Itself.
+
         Raises
         ------
         ModelError
@@ -122,10 +125,10 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         owner = np.zeros(len(values), np.int64) if nodes is None else np.asarray(nodes)
         self.nodes_, index = np.unique(owner, return_inverse=True)
         self.n_features_in_ = x.shape[1]
-        self._pool(_panel(x, values, index, times))
+        self._pool(panel_of(x, values, index, times))
         return self
 
-    def _pool(self, panel: _Panel) -> None:
+    def _pool(self, panel: Panel) -> None:
         believed = np.full((self.n_features_in_, 2), np.nan)
         if self.prior is not None:
             believed = np.asarray(self.prior, float) * panel.scale[:, None]
@@ -143,6 +146,11 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.information_ = told.information * np.outer(panel.scale, panel.scale)
         self.weighted_ = told.weighted * panel.scale
         held = np.nan_to_num(costs)
+        off = np.einsum("kij,kj->ki", told.shrink, told.each[1] - told.each[0] @ held)
+        left = np.einsum("kij,kji->ki", told.shrink, told.each[0]) * told.between**2
+        self.own_ = np.maximum(held + told.between**2 * off, 0.0) / panel.scale
+        rest = told.between**2 * np.clip(1 - left, 0.0, 1.0) + np.nan_to_num(np.diagonal(cover))
+        self.own_doubt_ = np.sqrt(rest) / panel.scale
         self.center_ = panel.middle / panel.scale
         self.intercept_ = panel.level - float(panel.middle @ held)
         left = panel.mean_y - panel.mean_x @ held
@@ -200,43 +208,12 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
-    """Rows by node and time, less what all nodes share at a time; drivers in units of `scale`."""
-
-    x: Array
-    y: Array
-    index: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    rows: Array
-    mean_x: Array
-    mean_y: Array
-    scale: Array
-    middle: Array
-    level: float
-
-
-def _panel(x: Array, y: Array, index: npt.NDArray[np.int64], times: Any) -> _Panel:
-    order = np.lexsort((np.arange(len(y)) if times is None else np.asarray(times), index))
-    scale = np.maximum(np.abs(x).max(axis=0), 1e-300)
-    x, y, index = x[order] / scale, y[order], index[order]
-    middle, level = x.mean(axis=0), float(y.mean())
-    if times is None:
-        x, y = x - middle, y - level
-    else:
-        _, at = np.unique(np.asarray(times)[order], return_inverse=True)
-        many = np.bincount(at)
-        x = x - np.stack([np.bincount(at, c) / many for c in x.T], axis=1)[at]
-        y = y - (np.bincount(at, y) / many)[at]
-    first = np.flatnonzero(np.diff(index, prepend=-1))
-    rows = np.diff(np.append(first, len(y))).astype(float)
-    mean_x = np.add.reduceat(x, first, axis=0) / rows[:, None]
-    return _Panel(x, y, index, first, rows, mean_x, np.add.reduceat(y, first) / rows,
-                  scale, middle, level)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class _Told:
-    """What a panel says: information, scores' scatter, slopes' and levels' scatter, noise."""
+    """What a panel says: information, scores' scatter, slopes' and levels' scatter, noise.
+
+    `each` holds information and weighted sums of each node; `shrink` is how they are weighed down
+    since slopes scatter.
+    """
 
     information: Array
     weighted: Array
@@ -245,96 +222,49 @@ class _Told:
     spread: float
     noise: float
     doubt: Array
+    each: tuple[Array, Array]
+    shrink: Array
 
 
-def _told(panel: _Panel, believed: Array) -> _Told:
+def _told(panel: Panel, believed: Array) -> _Told:
     rho = 0.0
     for _ in range(_ROUNDS):
-        within = _within(panel, rho)
-        costs = _costs(within.information.sum(axis=0), within.weighted.sum(axis=0))
-        rho = _lag(panel, costs)
-    within = _within(panel, rho)
-    mean, slopes = _scattered(within, believed)
-    shrink = np.linalg.inv(np.eye(len(mean)) + within.information * slopes**2)
-    info = (shrink @ within.information).sum(axis=0)
-    told = np.einsum("kij,kj->i", shrink, within.weighted)
-    scores = np.einsum("kij,kj->ki", shrink, within.weighted - within.information @ mean)
-    noise = within.noise / (1 - rho**2)
-    doubtful = within.noise / (panel.rows * (1 - rho) ** 2)
-    levels = _between(panel, _costs(info, told), doubtful)
+        inner = within(panel, rho)
+        costs = least_costs(inner.information.sum(axis=0), inner.weighted.sum(axis=0))
+        rho = lag(panel, costs)
+    inner = within(panel, rho)
+    mean, slopes = _scattered(inner, believed)
+    shrink = np.linalg.inv(np.eye(len(mean)) + inner.information * slopes**2)
+    info = (shrink @ inner.information).sum(axis=0)
+    told = np.einsum("kij,kj->i", shrink, inner.weighted)
+    scores = np.einsum("kij,kj->ki", shrink, inner.weighted - inner.information @ mean)
+    noise = inner.noise / (1 - rho**2)
+    doubtful = np.asarray(inner.noise / (panel.rows * (1 - rho) ** 2))
+    levels = _between(panel, least_costs(info, told), doubtful)
     extra, weighted = _agreeing(info, told, levels)
-    many = int((np.diagonal(within.information, axis1=1, axis2=2).sum(axis=1) > 0).sum())
-    scatter = scores.T @ scores * many / (many - 1) if many >= _ENOUGH else info
-    return _Told(info + extra, told + weighted, scatter + extra, slopes, levels.spread, noise,
-                 doubtful)  # fmt: skip
+    many = int((np.diagonal(inner.information, axis1=1, axis2=2).sum(axis=1) > 0).sum())
+    scatter = scores.T @ scores * (many / (many - 1)) if many >= _ENOUGH else info
+    return _Told(
+        info + extra, told + weighted, scatter + extra, slopes, levels.spread, float(noise),
+        doubtful, (inner.information, inner.weighted), np.asarray(shrink, float),
+    )  # fmt: skip
 
 
-def _scattered(within: _Within, believed: Array) -> tuple[Array, Array]:
+def _scattered(inner: Within, believed: Array) -> tuple[Array, Array]:
     """Give mean and scatter over nodes of costs that moved within any of them; 0 of others."""
-    total, told = within.information.sum(axis=0), within.weighted.sum(axis=0)
+    total, told = inner.information.sum(axis=0), inner.weighted.sum(axis=0)
     mean, slopes = np.zeros(len(told)), np.zeros(len(told))
     moved = np.flatnonzero(np.diagonal(total) > 0)
     if not len(moved):
         return mean, slopes
-    best = _costs(total, told)
+    best = least_costs(total, told)
     vague = np.column_stack([best, best + 3 / np.sqrt(np.maximum(np.diagonal(total), 1e-300))])
-    start, doubt = np.where(np.isfinite(believed).all(axis=1)[:, None], believed, vague)[moved].T
-    at = np.ix_(np.arange(len(within.weighted)), moved, moved)
-    own = within.information[at], within.weighted[:, moved]
+    is_told = np.isfinite(believed).all(axis=1, keepdims=True)
+    start, doubt = np.where(is_told, believed, vague)[moved].T
+    at = np.ix_(np.arange(len(inner.weighted)), moved, moved)
+    own = inner.information[at], inner.weighted[:, moved]
     mean[moved], slopes[moved] = mixed(*own, start, doubt)
     return mean, slopes
-
-
-@dataclass(frozen=True, slots=True)
-class _Within:
-    information: Array
-    weighted: Array
-    noise: float
-
-
-def _within(panel: _Panel, rho: float) -> _Within:
-    """Sum up each node's rows less ρ times the row before, around their mean."""
-    same = panel.index[1:] == panel.index[:-1]
-    both = np.column_stack([panel.x, panel.y])
-    rows = both[1:][same] - rho * both[:-1][same]
-    index = panel.index[1:][same]
-    k, p = len(panel.rows), rows.shape[1]
-    count = np.bincount(index, minlength=k).astype(float)
-    means = np.stack([np.bincount(index, c, k) for c in rows.T], axis=1)
-    means = means / np.maximum(count, 1)[:, None]
-    rows = rows - means[index]
-    sums = np.empty((k, p, p))
-    for i in range(p):
-        for j in range(i, p):
-            sums[:, i, j] = sums[:, j, i] = np.bincount(index, rows[:, i] * rows[:, j], k)
-    products, cross, power = sums[:, :-1, :-1], sums[:, :-1, -1], sums[:, -1, -1]
-    costs = _costs(products.sum(axis=0), cross.sum(axis=0))
-    left = power - 2 * cross @ costs + np.einsum("i,kij,j->k", costs, products, costs)
-    free = np.maximum(count - 1, 0)
-    floor = 1e-12 * float(power.sum()) / max(float(free.sum()), 1.0)
-    shared = max(float(left.sum()) / max(float(free.sum()) - (p - 1), 1.0), floor, 1e-300)
-    variance = (_SHARED * shared + np.maximum(left, 0)) / (_SHARED + free)
-    return _Within(products / variance[:, None, None], cross / variance[:, None], shared)
-
-
-def _lag(panel: _Panel, costs: Array) -> float:
-    """Lag-1 autocorrelation of what is left within nodes, without the bias of short histories.
-
-    References
-    ----------
-    .. [1] M. G. Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41 (1954).
-    """
-    left = panel.y - panel.x @ costs
-    left = left - (np.add.reduceat(left, panel.first) / panel.rows)[panel.index]
-    same = panel.index[1:] == panel.index[:-1]
-    power = float(left @ left)
-    if power == 0:
-        return 0.0
-    rho = float(left[1:][same] @ left[:-1][same]) / power
-    # A row less in the products than in the squares, of each node
-    rho *= len(left) / max(int(same.sum()), 1)
-    typical = max(float(panel.rows.mean()), 4.0)
-    return float(np.clip(rho + (1 + 3 * rho) / typical, 0.0, _MOST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +274,7 @@ class _Levels:
     spread: float
 
 
-def _between(panel: _Panel, costs: Array, doubtful: Array) -> _Levels:
+def _between(panel: Panel, costs: Array, doubtful: Array) -> _Levels:
     """Weigh the nodes' levels: what drivers leave of them scatters by `spread` beside noise."""
     x, y, k, p = panel.mean_x, panel.mean_y, len(panel.rows), panel.mean_x.shape[1]
     if k < p + 3:
@@ -358,7 +288,7 @@ def _between(panel: _Panel, costs: Array, doubtful: Array) -> _Levels:
         spread = max(float(left @ left) / (k - p - 1) - float(doubtful.mean()), 0.0)
         weights = 1 / np.maximum(spread + doubtful, 1e-300)
         info, told = (off * weights[:, None]).T @ off, off.T @ (weights * level)
-        costs = _costs(info, told)
+        costs = least_costs(info, told)
     return _Levels(info, told, spread)
 
 
@@ -379,24 +309,12 @@ def _agreeing(info: Array, told: Array, levels: _Levels) -> tuple[Array, Array]:
     return wider @ levels.information, wider @ levels.weighted
 
 
-def _costs(info: Array, told: Array) -> Array:
-    """Non-negative least squares of normal equations."""
-    values, vectors = np.linalg.eigh(info)
-    root = np.sqrt(np.maximum(values, 0.0))
-    held = root > 1e-9 * root.max(initial=0.0)
-    if not held.any():
-        return np.zeros(len(told))
-    design = root[held, None] * vectors.T[held]
-    beta, _ = nnls(design, (vectors.T[held] @ told) / root[held])
-    return np.asarray(beta)
-
-
 def _solved(total: Array, told: Array, scores: Array, known: Any) -> tuple[Array, Array]:
     """Give costs and the covariance of their doubt; nan where nothing tells."""
     costs, cover = np.full(len(told), np.nan), np.full(total.shape, np.nan)
     at = np.ix_(known, known)
     if known.any():
-        costs[known] = _costs(total[at], told[known])
+        costs[known] = least_costs(total[at], told[known])
         inverse = np.linalg.pinv(total[at], hermitian=True)
         cover[at] = inverse @ scores[at] @ inverse
     return costs, cover

@@ -69,6 +69,17 @@ def evidence(names: Sequence[str], drivers: npt.ArrayLike, target: npt.ArrayLike
     return Evidence(told, x.T @ x / variance, x.T @ y / variance)
 
 
+def joined(one: Evidence, other: Evidence) -> Evidence:
+    """Add what other rows of the same cluster say."""
+    names = tuple(dict.fromkeys((*one.names, *other.names)))
+    info, weighted = np.zeros((len(names), len(names))), np.zeros(len(names))
+    for told in (one, other):
+        at = [names.index(name) for name in told.names]
+        info[np.ix_(at, at)] += told.information
+        weighted[at] += told.weighted
+    return Evidence(names, info, weighted)
+
+
 @dataclass(frozen=True, slots=True)
 class Pooled:
     """Costs of a fleet by driver: mean, standard deviation between clusters, doubt of the mean."""
