@@ -38,7 +38,7 @@ def export(nodes: int, hours: int) -> Metrics:
     for node in range(nodes):
         name = {"node": f"n{node}", "cluster": "large"}
         noise = rng.normal(1, 0.02, hours)
-        own = rng.poisson(30, hours) + 2.0
+        own = np.repeat(rng.poisson(30, hours // 24 + 1), 24)[:hours] + 2.0
         labels.append(name | {"__name__": "cilium_process_resident_memory_bytes"})
         values.append((2e8 + 3000 * pods + 400_000 * own) * noise)
         labels.append(name | {"__name__": "cilium_endpoint"})

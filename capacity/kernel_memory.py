@@ -90,7 +90,9 @@ def kernel_memory(
     newest = drivers.sort("time").tail(1).to_dicts()[0] if len(drivers) else {}
     at = present(steps, inventory, version, None)
     sizes = configured_sizes(inventory, settings, version)
-    reported = charged = 0.0
+    reported = 0.0
+    # Charged beyond the report, by whether policy maps are
+    more = {False: 0.0, True: 0.0}
     slopes: dict[bool, dict[str, float]] = {False: {}, True: {}}
     for fact in facts.maps(version).iter_rows(named=True):
         shape = (fact["key_size"], fact["value_size"], fact["max_entries"])
@@ -101,15 +103,16 @@ def kernel_memory(
         held = used.get(fact["map"], 0)
         costs = _bytes(fact, size or fact["max_entries"], held, options, kernel)
         reported += many * costs[0]
-        charged += many * costs[1]
+        more[_is_policy(fact)] += many * (costs[1] - costs[0])
         each = _each(fact, size or fact["max_entries"], options, kernel)
         own = slopes[fact["prealloc"] == "option"]
         for driver, entries in _entries(fact, held, newest).items():
             own[driver] = own.get(driver, 0.0) + each * entries
     told = _bpftool(inventory)
-    charged += 0.0 if told is None else told - reported
-    fitting = _fitting(slopes, _reported(steps).join(drivers, on="time", how="inner"))
-    return KernelMemory(kernel, reported if told is None else told, charged, fitting, _ratio(steps))
+    reported = reported if told is None else told
+    fitting, filled = _fitting(slopes, _reported(steps).join(drivers, on="time", how="inner"))
+    charged = reported + more[False] + filled * more[True]
+    return KernelMemory(kernel, reported, charged, fitting, _ratio(steps))
 
 
 def _reported(steps: pl.DataFrame) -> pl.DataFrame:
@@ -118,8 +121,12 @@ def _reported(steps: pl.DataFrame) -> pl.DataFrame:
     return told.select("time", pl.col("largest").alias(MAP_BYTES))
 
 
-def _fitting(slopes: dict[bool, dict[str, float]], seen: pl.DataFrame) -> dict[str, float]:
+def _fitting(
+    slopes: dict[bool, dict[str, float]], seen: pl.DataFrame
+) -> tuple[dict[str, float], float]:
     """Choose what fits what agents report: hash maps that are preallocated do not grow.
+
+    Also tells how full policy maps are beside the fullest, at most.
 
     Helm's chart switches preallocation off, the agent's own default is on. Entries of policy maps
     are known as at most so many (worst map x endpoints): their slope is at most a whole entry's.
@@ -128,7 +135,7 @@ def _fitting(slopes: dict[bool, dict[str, float]], seen: pl.DataFrame) -> dict[s
             for name in [*slopes[False], *slopes[True]]}  # fmt: skip
     rows = seen.drop_nulls([MAP_BYTES, *both])
     if len(rows) < _TELLS or not both:
-        return {name: slope for name, slope in both.items() if slope > 0}
+        return {name: slope for name, slope in both.items() if slope > 0}, 1.0
     fits = []
     for one in (both, slopes[False]):
         rest = rows[MAP_BYTES].to_numpy() - sum(
@@ -140,7 +147,10 @@ def _fitting(slopes: dict[bool, dict[str, float]], seen: pl.DataFrame) -> dict[s
         fits.append((float(np.median(np.abs(off - np.median(off)))), {**one, _POLICY: slope}))
     # Told by the drivers that moved; where none did, both fit the same and Helm's default stays
     best = min(fits, key=lambda fit: round(fit[0]))[1]
-    return {name: slope for name, slope in best.items() if slope > 0}
+    # Services and policies grow together: the fit that leaves most to policies is on the safe side
+    most = max(fit[1].get(_POLICY, 0.0) for fit in fits)
+    filled = most / both[_POLICY] if both.get(_POLICY, 0.0) > 0 else 1.0
+    return {name: slope for name, slope in best.items() if slope > 0}, filled
 
 
 def _slope(entries: Array, rest: Array, most: float) -> float:
@@ -189,7 +199,7 @@ def _entries(fact: dict[str, Any], held: int, newest: dict[str, Any]) -> dict[st
     Entries of all policy maps of a node are a driver of their own.
     """
     if fact["per"] == "endpoint":
-        return {_POLICY: 1.0} if str(fact["map"]).startswith("cilium_policy") else {}
+        return {_POLICY: 1.0} if _is_policy(fact) else {}
     if not held or fact["metric_label"] is None:
         return {}
     rows = derivations.structure("map", fact["metric_label"], "map_entries")
@@ -201,6 +211,10 @@ def _entries(fact: dict[str, Any], held: int, newest: dict[str, Any]) -> dict[st
         if cost is None and count and rest > 0:
             return out | {name: rest / float(count)}
     return out
+
+
+def _is_policy(fact: dict[str, Any]) -> bool:
+    return str(fact["map"]).startswith("cilium_policy")
 
 
 def _bpftool(inventory: Inventory) -> float | None:

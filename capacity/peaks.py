@@ -15,6 +15,7 @@ import polars as pl
 
 from capacity.forecast import Fitted
 from capacity.kernel_memory import KernelMemory
+from capacity.observe.charges import all_charged
 from capacity.tables import PEAKS, check
 from capacity.units import format_bytes
 
@@ -49,7 +50,8 @@ def extra(
         Tables of what was observed.
     kernel
         Bytes of a node's maps by formula: those charged and not reported, all of them where
-        nothing reports any. Where working sets themselves show what maps cost, nothing is missing.
+        nothing reports any. Where working sets themselves show what maps cost, nothing is missing:
+        both kinds of pods were seen, or (nearly) all are known to be charged.
     """
     own = spikes.filter(component=limit["component"], quantity=limit["quantity"])
     worst = own.sort("p95", "kind").tail(1).to_dicts()
@@ -59,7 +61,7 @@ def extra(
         told = set(steps.filter(component="agent")["quantity"].unique())
         is_told = {"memory_bpf_maps", "memory_maps_seen"} & told
         missing = kernel.charged - kernel.reported if is_told else kernel.charged
-        if kernel.ratio != 1.0 or "memory_maps_seen" in told:
+        if kernel.ratio != 1.0 or "memory_maps_seen" in told or all_charged(steps):
             missing = 0.0
     return Extra(found["p95"], found["kind"], found["events"], max(missing, 0.0))
 

@@ -10,7 +10,7 @@ import pytest
 import capacity
 from capacity.doubts import doubts
 from capacity.inventory import Inventory
-from capacity.kernel_memory import kernel_memory
+from capacity.kernel_memory import _fitting, kernel_memory
 from capacity.observe import by_step, drivers, observe
 from capacity.observing import Observed, observed
 from capacity.tables import BPF_MAPS, NODES
@@ -69,3 +69,14 @@ def test_each_node_counts_as_it_was_last_seen(lab: Observed) -> None:
     maps = replace(Inventory(), bpf_maps=pl.DataFrame(rows, schema=BPF_MAPS.schema))
     told = kernel_memory(lab.steps, lab.drivers, maps, capacity.PlanSettings(), "1.17")
     assert told.reported == 5_000
+
+
+@pytest.mark.parametrize("full", [1.0, 0.4])
+def test_reported_bytes_tell_how_full_policy_maps_are_beside_the_fullest(full: float) -> None:
+    entries = np.linspace(1e5, 2e5, 30)
+    noise = np.random.default_rng(0).normal(0, 5e3, 30)
+    seen = pl.DataFrame({"map_bytes": 1e8 + 56 * full * entries + noise, "policy_entries": entries})
+    told, filled = _fitting({False: {"policy_entries": 56.0}, True: {}}, seen)
+    assert filled == pytest.approx(full, rel=0.05)
+    assert told["policy_entries"] == pytest.approx(56 * full, rel=0.05)
+    assert _fitting({False: {"policy_entries": 56.0}, True: {}}, seen[:5])[1] == 1.0

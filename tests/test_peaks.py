@@ -11,12 +11,13 @@ import pytest
 
 from capacity.export import Metrics, build
 from capacity.kernel_memory import KernelMemory
-from capacity.observe import look
+from capacity.observe import by_step, look, observe
 from capacity.observe.usage import shrunk
 from capacity.peaks import Extra, extra, peaks, with_reserve
 from capacity.tables import SPIKES, STEPS
 
 from .conftest import START
+from .test_charges import fleet
 from .test_costs import MEMORY, fitted
 
 MB = 1e6
@@ -117,6 +118,25 @@ def test_a_limit_holds_starts_and_what_no_agent_reports() -> None:
     assert extra(MEMORY, spiked(0), KERNEL, told("memory_rss")).kernel == 260 * MB
     seen = told("memory_bpf_maps", "memory_maps_seen")
     assert extra(MEMORY, spiked(0), replace(KERNEL, ratio=1.3), seen).kernel == 0
+
+
+@pytest.mark.parametrize(("charged", "missing"), [(25, 0.0), (2, 60 * MB), (0, 60 * MB)])
+def test_working_sets_of_first_pods_hold_what_the_kernel_charges(
+    charged: int, missing: float
+) -> None:
+    """Agents that are known to have made the maps of their node are charged for all of it."""
+    metrics, _ = fleet([True] * charged + [False] * 2, tell=("working", "rss", "maps", "start",
+                                                             "boot"))  # fmt: skip
+    steps = by_step(observe(metrics))
+    assert extra(MEMORY, spiked(0), KERNEL, steps).kernel == missing
+
+
+def test_agents_that_are_only_taken_to_be_first_pods_hold_nothing_for_sure() -> None:
+    charge = told("memory_bpf_maps", "map_charge").with_columns(
+        subject=pl.lit("assumed"), nodes=pl.lit(30, pl.Int64), mean=pl.lit(1.0),
+        time=pl.lit(0).cast(STEPS.schema["time"]),
+    )  # fmt: skip
+    assert extra(MEMORY, spiked(0), KERNEL, charge).kernel == 60 * MB
 
 
 def test_what_is_held_back_brings_the_end_nearer_and_raises_the_chance_of_a_kill() -> None:

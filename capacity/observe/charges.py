@@ -133,6 +133,24 @@ def _judged(agents: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def all_charged(steps: pl.DataFrame) -> bool:
+    """Say whether agents are known to be charged for their maps, but for a few at most.
+
+    Then working sets hold what the kernel charges, more than agents report included.
+
+    Parameters
+    ----------
+    steps
+        Table steps of one cluster.
+    """
+    told = steps.filter(component="agent", quantity="map_charge")
+    newest = told.filter(pl.col("time") == pl.col("time").max())
+    agents = float(newest["nodes"].sum())
+    known = newest.filter(pl.col("subject") != ASSUMED)
+    charged = float((known["nodes"] * known["mean"]).sum())
+    return charged >= _ENOUGH and agents - charged < _ENOUGH - 0.5
+
+
 def _level(agents: pl.DataFrame) -> pl.Expr:
     """Give the bytes beyond resident memory: of a life of the agent, else of five steps."""
     beyond = pl.col("memory_working_set") - pl.col("memory_rss")

@@ -19,7 +19,7 @@ from capacity.simulation_settings import SimulationSettings
 from capacity.tables import BACKENDS, ENDPOINTS, NODES, OPTIONS, SERVICES, SOURCES, check
 from capacity.units import parse_bytes
 
-KERNEL: Final = "6.8.0-generic"
+KERNEL: Final = "6.18.0-generic"
 CPU: Final = 8
 # Namespaces of the workloads: services are dealt out to them in turn
 NAMESPACES: Final = 40
