@@ -73,7 +73,7 @@ def _show(table: pl.DataFrame, load: pl.DataFrame, cluster: str) -> None:
     named = table.with_columns(
         resource=pl.coalesce("subject", pl.concat_str("component", pl.lit(" "), "quantity"))
     ).sort("usage", descending=True, nulls_last=True, maintain_order=True)
-    first, said = table["scenario"][0], ("resource", "q50", "q95", "limit", "status")
+    first, said = table["scenario"][0], ("resource", "q50", "q95", "limit", "status", "note")
     # Of other scenarios only what differs from the cluster as it is
     base = named.filter(scenario=first)
     new = named.filter(pl.col("scenario") != first)

@@ -11,6 +11,7 @@ from capacity import facts
 from capacity.errors import SettingsError
 from capacity.limits import configured_sizes
 from capacity.observing import Observed
+from capacity.scenario_effects import successor
 from capacity.scenario_text import Change
 from capacity.settings import PlanSettings
 from capacity.shapes import cluster_identities
@@ -46,13 +47,14 @@ def limit_of(
 
 def _map(
     limit: dict[str, Any], change: Change, seen: Observed, settings: PlanSettings, version: str
-) -> tuple[float, str | None]:
-    old, new = (_shape(limit["subject"], v) for v in (seen.version, version))
+) -> tuple[float | None, str | None]:
+    then = successor(limit["subject"], version) or limit["subject"]
+    if version != seen.version and _shape(then, version) is None:
+        return None, f"Cilium {version} has no such map"
+    old, new = _shape(limit["subject"], seen.version), _shape(then, version)
     now = float(limit["limit"])
-    note = None
-    if new is None:
-        note = f"Cilium {version} has no map of this name: see capacity upgrade"
-    elif old is not None and now == old["max_entries"] and new["max_entries"] is not None:
+    note = None if then == limit["subject"] else f"called {then} in Cilium {version}"
+    if old and new and now == old["max_entries"] and new["max_entries"] is not None:
         now = float(new["max_entries"])
         if now != old["max_entries"]:
             note = f"default of Cilium {version}"

@@ -7,8 +7,8 @@ kvstore) move only what is known of them, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,10 +19,12 @@ from capacity.driver_draws import scenario_draws
 from capacity.errors import ModelError, SettingsError
 from capacity.facts import limits as fact_limits
 from capacity.forecast import Fitted, fit_quantity, quantiles
-from capacity.growth import DRAWS, Growth, grow
+from capacity.growth import DRAWS, PER_NODE, Growth, grow
 from capacity.models.linear_drivers import Array
 from capacity.observing import Observed, observed
+from capacity.scenario_effects import Effect, effect, frontends_and_slots, selects_all
 from capacity.scenario_limits import limit_of, notes_of
+from capacity.scenario_moves import REMOTE, moved, share, with_map_bytes
 from capacity.scenario_text import BASE, Change
 from capacity.settings import PlanSettings
 from capacity.tables import CONTROL_PLANE, SCENARIOS, check
@@ -30,10 +32,6 @@ from capacity.telling import resource
 
 # Known to every agent of a mesh: addresses and nodes; the drivers of its memory, and identities
 _EVERYWHERE: Final = ("ipcache", "ipcache_v2", "node_map", "node_map_v2", "tunnel_map")
-_REMOTE: Final = ("nodes", "endpoints", "identities")
-# Kinds of objects that clusters may share; pods and nodes are never two clusters' own
-_SHAREABLE: Final = ("services", "backends", "identities", "policies", "policy_entries")
-_PER_NODE: Final = "endpoints_per_node"
 # Host and health endpoint of a node: no pods
 _OWN_ENDPOINTS: Final = 2
 
@@ -58,6 +56,22 @@ class _Base:
     settings: PlanSettings
     nodes: Array
     index: int
+    services: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What drivers are drawn for: rows with their history, names, bytes of maps one more makes."""
+
+    rows: pl.DataFrame
+    names: tuple[str, ...]
+    slopes: Mapping[str, float] | None
+    everywhere: bool = False
+
+    @classmethod
+    def of(cls, item: Fitted, *, everywhere: bool) -> _Item:
+        """Take over what was fitted; `everywhere`: it counts the objects of all clusters."""
+        return cls(item.known, tuple(item.names), item.slopes, everywhere)
 
 
 def scenarios(
@@ -91,11 +105,14 @@ def scenarios(
     growth = grow(seen.drivers, settings)
     base, gaps = _base(seen, growth, settings, today=today)
     told, load = [], []
+    notes = [growth.note or "", *gaps]
     for change in (BASE, *changes):
-        told += [_row(base, item, change) for item in base.fitted]
+        does = effect(change, seen, settings)
+        times = _times(base, change)
+        told += [_row(base, item, change, does, times) for item in base.fitted]
         load += _load(base, change)
+        notes += [*notes_of(change, seen), *(f"{change.name}: {note}" for note in does.notes)]
     table = check(pl.DataFrame(told, schema=SCENARIOS.schema), SCENARIOS)
-    notes = [growth.note or "", *gaps, *(n for change in changes for n in notes_of(change, seen))]
     return Scenarios(
         seen.cluster, table, check(pl.DataFrame(load, schema=CONTROL_PLANE.schema), CONTROL_PLANE),
         tuple(note for note in notes if note),
@@ -120,62 +137,125 @@ def _base(
         steps = growth.paths.shape[1]
         index = min(max(round(settings.horizon_seconds / growth.step), 1), steps) - 1
         nodes = growth.paths[:, index]
-    return _Base(seen, growth, fitted, settings, nodes, index), gaps
+    return _Base(seen, growth, fitted, settings, nodes, index, frontends_and_slots(seen)), gaps
 
 
-def _drivers(base: _Base, rows: pl.DataFrame, names: list[str], change: Change,
-             slopes: Any = None, *, everywhere: bool = False) -> dict[str, Array]:  # fmt: skip
+def _drivers(
+    base: _Base, item: _Item, change: Change, effect: Effect, times: _Times
+) -> dict[str, Array]:
     """Draw the drivers of a scenario, each of shape (DRAWS,)."""
-    nodes = change.drivers["nodes"].of(base.nodes) if "nodes" in change.drivers else base.nodes
+    rows, told = item.rows, [n for n in change.drivers if n in item.rows.columns and n != "nodes"]
+    # Before those of the quantity itself: bytes of maps follow what stands before them
+    names = [*(n for n in told if n not in item.names and not rows[n].null_count()), *item.names]
     more = None
     if base.index >= 0:
         more = {name: drawn[:, [base.index]] for name, drawn in base.growth.more.items()}
-    drawn = scenario_draws(rows, names, nodes[:, None], base.settings, more, slopes).draws[:, 0]
-    out = {name: drawn[:, i] for i, name in enumerate(names)} | {"nodes": nodes}
-    _move(out, change, base)
+
+    def at(nodes: Array) -> dict[str, Array]:
+        made = scenario_draws(rows, names, nodes[:, None], base.settings, more, item.slopes)
+        return {name: made.draws[:, 0, i] for i, name in enumerate(names)} | {"nodes": nodes}
+
+    plain = at(base.nodes)
+    there = at(_nodes(base, change)) if "nodes" in change.drivers else plain
+    out = moved(plain, there, change, times.policies)
     for name in out:
-        out[name] = out[name] * _factor(name, change)
-        if everywhere and name in _REMOTE:
+        out[name] = out[name] * share(name, change)
+        if item.everywhere and name in REMOTE:
             out[name] = out[name] * change.mesh
-    return out
+    slopes = effect.slopes if effect.slopes is not None else item.slopes
+    return with_map_bytes(out, there, slopes or {}, effect.more)
 
 
-def _move(out: dict[str, Array], change: Change, base: _Base) -> None:
-    """Apply what is told of drivers; what follows from it moves along."""
-    now = base.seen.drivers.select(pl.all().drop_nulls().last()).row(0, named=True)
-    for name in set(change.drivers) & set(out) - {"nodes"}:
-        out[name] = change.drivers[name].of(out[name])
-    # A denser node has more pods; a policy map selects more identities
-    for cause, results in ((_PER_NODE, ("endpoints", "policy_entries")),
-                           ("identities", ("policy_entries",))):  # fmt: skip
-        told, old = change.drivers.get(cause), now.get(cause)
-        if told is None or not old:
-            continue
-        for name in results:
-            if name in out and name not in change.drivers:
-                out[name] = out[name] * (told.of(old) / old)
+def _nodes(base: _Base, change: Change) -> Array:
+    told = change.drivers.get("nodes")
+    return np.asarray(base.nodes if told is None else told.of(base.nodes))
 
 
-def _factor(name: str, change: Change) -> float:
-    """Give what a merger or split makes of a driver of one cluster."""
-    if name == _PER_NODE or name not in (*_REMOTE, *_SHAREABLE):
-        return 1.0
-    shared = change.shared if name in _SHAREABLE else 0.0
-    merged = change.merge * (1 - shared) + shared
-    return merged * (shared + (1 - shared) / change.split)
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """How many times as much of each a scenario has beside what its node count makes."""
+
+    policies: float = 1.0
+    services: float = 1.0
+    backends: float = 1.0
 
 
-def _row(base: _Base, item: Fitted, change: Change) -> dict[str, Any]:
-    everywhere = item.limit["subject"] in _EVERYWHERE or item.limit["component"] == "agent"
+def _times(base: _Base, change: Change) -> _Times:
+    """Tell what follows from a scenario's drivers, at the median."""
+    same = {name: amount for name, amount in change.drivers.items() if name == "nodes"}
+    plain = replace(BASE, drivers=same)
+    rows = base.seen.drivers.drop_nulls("nodes")
+    known = tuple(
+        n for n in ("services", "backends", "identities") if rows[n].null_count() < len(rows)
+    )
+    item = _Item(rows.drop_nulls(known), known, None)
+    pair = [_drivers(base, item, one, Effect({}), _Times()) for one in (plain, _only(change))]
+    times = {name: float(np.median(pair[1][name] / np.maximum(pair[0][name], 1e-9)))
+             for name in known}  # fmt: skip
+    return _Times(
+        _policies(base, plain, change, times), times.get("services", 1.0),
+        times.get("backends", 1.0),
+    )  # fmt: skip
+
+
+def _only(change: Change, mesh: int = 1) -> Change:
+    return replace(BASE, drivers=change.drivers, mesh=mesh)
+
+
+def _policies(base: _Base, plain: Change, change: Change, times: Mapping[str, float]) -> float:
+    """By what was fitted to the fullest policy map; else as many times as there are identities."""
+    everywhere = change.mesh > 1 and selects_all(change, base.seen)
+    fits = [i for i in base.fitted if str(i.limit["subject"]).startswith("cilium_policy")]
+    if not fits:
+        return times.get("identities", 1.0) * (change.mesh if everywhere else 1)
+    item = _Item.of(fits[0], everywhere=everywhere)
+    values = []
+    for one in (plain, _only(change, change.mesh)):
+        drawn = _drivers(base, item, one, Effect({}), _Times())
+        told = np.array([[float(np.median(drawn[name])) for name in item.names]])
+        values.append(max(float(fits[0].model.predict(told)[0]), 0.0))
+    return values[1] / values[0] if values[0] > 0 else 1.0
+
+
+def _counted_times(base: _Base, subject: str, change: Change, times: _Times) -> float | None:
+    """Give how many times as full a load balancer map is, by what it holds; None for others.
+
+    What was fitted cannot tell services from backends where both always grew together.
+    """
+    if "_backends_v" in subject and "services" not in change.drivers:
+        return times.backends
+    if subject not in base.services:
+        return None
+    frontends, slots = base.services[subject]
+    now = frontends + slots
+    return (frontends * times.services + slots * times.backends) / now if now else None
+
+
+def _without_services(change: Change) -> Change:
+    gone = ("services", "backends", "endpoints", PER_NODE)
+    kept = {name: amount for name, amount in change.drivers.items() if name not in gone}
+    return replace(change, drivers=kept)
+
+
+def _row(
+    base: _Base, item: Fitted, change: Change, effect: Effect, times: _Times
+) -> dict[str, Any]:
+    subject = item.limit["subject"]
+    everywhere = subject in _EVERYWHERE or item.limit["component"] == "agent"
+    if str(subject).startswith("cilium_policy"):
+        everywhere = selects_all(change, base.seen)
     names = list(item.names)
-    drawn = _drivers(base, item.known, names, change, item.slopes, everywhere=everywhere)
+    counted = _counted_times(base, str(subject), change, times)
+    asked = change if counted is None else _without_services(change)
+    drawn = _drivers(base, _Item.of(item, everywhere=everywhere), asked, effect, times)
     largest = [item.known[name].max() for name in names]
     told = np.column_stack([drawn[name] for name in names])
     # How far beyond anything observed the farthest driver is, in each draw
     reach = (told / np.maximum(np.array(largest, float), 1e-9)).max(axis=1, keepdims=True)
     values = np.maximum(item.model.sample(told[:, None, :], reach=reach), 0.0)[:, 0]
     rng = np.random.default_rng(base.settings.seed + 2)
-    values = values * item.season.drawn(DRAWS, rng)
+    values = values * item.season.drawn(DRAWS, rng) * effect.times.get(str(subject), 1.0)
+    values = values * (1.0 if counted is None else counted)
     q = quantiles(values)
     limit, note = limit_of(item.limit, change, base.seen, base.settings)
     high = float(np.quantile(values, 1 - base.settings.risk))
@@ -196,7 +276,7 @@ def _load(base: _Base, change: Change) -> list[dict[str, Any]]:
     rows = base.seen.drivers.drop_nulls(["nodes", *known])
     if rows.is_empty():
         return []
-    drawn = _drivers(base, rows, known, change)
+    drawn = _drivers(base, _Item(rows, tuple(known), None), change, Effect({}), _Times())
     nodes, endpoints, identities = (
         float(np.median(drawn[name])) for name in ("nodes", "endpoints", "identities")
     )

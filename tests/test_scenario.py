@@ -47,7 +47,7 @@ def ratio(told: Scenarios, scenario: str, resource: str) -> float:
     ("scenario", "resource", "times"),
     [
         ("nodes", "ipcache", 2.0), ("nodes", "lxc", 1.0),
-        ("dense", "ipcache", 32 * 2 / 32), ("dense", "lb4_services_v2", 1.0),
+        ("dense", "ipcache", 32 * 2 / 32), ("dense", "lb4_backends_v3", 2.0),
         ("mesh", "ipcache", 3.0), ("mesh", "node_map_v2", 3.0), ("mesh", "lb4_services_v2", 1.0),
         ("mesh", "cluster-identities", 1.0), ("mesh", "operator memory", 1.0),
         ("split", "ipcache", 0.5), ("split", "cluster-identities", 0.5), ("split", "lxc", 1.0),
@@ -151,3 +151,52 @@ def test_a_control_plane_is_not_told_of_counts_that_never_came_together() -> Non
     base: Any = SimpleNamespace(seen=SimpleNamespace(drivers=drivers), nodes=np.full(3, 5.0),
                                 index=-1, settings=LAB)  # fmt: skip
     assert _load(base, BASE) == []
+
+
+@pytest.fixture(scope="module")
+def lab() -> Scenarios:
+    changes = ("services: services=+1000", "pods: pods=x2", "dense: pods_per_node=x2",
+               "policies: policies=x2", "both: nodes=x2, pods=x2", "nodes: nodes=x2",
+               "sizes: bpf-map-dynamic-size-ratio=0.005", "next: cilium=1.18")  # fmt: skip
+    settings = PlanSettings(LAB.source, memory="25276502016")
+    return scenarios(settings, [parse(text) for text in changes], today=True)
+
+
+def test_more_services_bring_backends_as_those_that_are_there(lab: Scenarios) -> None:
+    # 1,001 services hold 11,002 entries, ten backends each: the walk's own step from 200 to 1,000
+    assert median(lab, "services", "lb4_services_v2") == pytest.approx(22_002, rel=0.03)
+    assert median(lab, "services", "lb4_backends_v3") == pytest.approx(20_001, rel=0.03)
+
+
+def test_pods_at_constant_nodes_are_a_denser_cluster(lab: Scenarios) -> None:
+    for resource in ("ipcache", "lxc", "lb4_services_v2", "agent memory", "ct4_global"):
+        assert median(lab, "pods", resource) == pytest.approx(median(lab, "dense", resource))
+    # The same services with twice the backends: 1,001 + 2 x 10,001
+    assert median(lab, "pods", "lb4_services_v2") == pytest.approx(21_003, rel=0.01)
+    # Twice the nodes and twice the pods: as dense as before
+    assert ratio(lab, "both", "lxc") == pytest.approx(1.0, rel=0.05)
+
+
+def test_policies_cost_agents_the_memory_of_their_entries(lab: Scenarios) -> None:
+    assert ratio(lab, "policies", "cilium_policy_*") > 1.3
+    assert ratio(lab, "policies", "agent memory") > 1.2
+
+
+def test_larger_maps_cost_agents_their_bytes(lab: Scenarios) -> None:
+    grown = median(lab, "sizes", "agent memory") - median(lab, "as it is", "agent memory")
+    said = [note for note in lab.notes if note.startswith("sizes: maps take")]
+    assert grown > 80 * 2**20
+    assert said == [f"sizes: maps take {grown / 2**20:.4g} MiB more on each node"]
+
+
+def test_another_version_has_its_own_maps_and_entries(lab: Scenarios, told: Scenarios) -> None:
+    gone = row(lab, "next", "tunnel_map")
+    assert (gone["limit"], gone["status"]) == (None, "unknown")
+    assert gone["note"] == "Cilium 1.18 has no such map"
+    assert row(told, "version", "ipcache")["note"] == "called ipcache_v2 in Cilium 1.18"
+    # One pod CIDR a node more: 1,000 of 33,000
+    assert ratio(told, "version", "ipcache") == pytest.approx(34.03 / 33.03, rel=0.002)
+
+
+def test_policies_of_a_mesh_select_the_pods_of_all_clusters_up_to_1_18(told: Scenarios) -> None:
+    assert ratio(told, "mesh", "cilium_policy_*") > 1.8
