@@ -22,8 +22,8 @@ import numpy as np
 COMPILED: Final = [
     f"capacity.load.{name}"
     for name in (
-        "distinct", "floats", "label_scan", "label_table", "matrix", "order", "remote_read", "scan",
-        "steps", "tsdb_block", "tsdb_index", "words", "xor",
+        "distinct", "floats", "label_parse", "label_scan", "label_table", "matrix", "order",
+        "remote_read", "scan", "steps", "tsdb_block", "tsdb_index", "words", "xor",
     )
 ]  # fmt: skip
 

@@ -1,49 +1,97 @@
 """Distinct texts, numbered in the order they first come, compiled: a hash table that only grows.
 
-Equal hashes are compared byte by byte, so that no two texts are taken for one.
+Texts of equal hashes are compared byte by byte, so that no two texts are taken for one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from capacity.load.words import copied, is_same
+from capacity.load.words import compiled, copied, hashed, is_same, leading_zeros, read_only, touch
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]
 
+_Kind = TypeVar("_Kind", np.uint8, np.int64)
+
 # Slots a text, at least: at most two of three are taken, so that a search is short
 _SLOTS: Final = 1.5
 _FIRST: Final = 1 << 10
+_HALF: Final = np.uint64(32)
+_LOW: Final = np.uint64((1 << 32) - 1)
+# A slot is in the processor's cache by the time its text is looked up
+_AHEAD: Final = 8
+
+
+class Table(NamedTuple):
+    """Arrays of Texts, for compiled code; `many` holds how many there are."""
+
+    data: Bytes
+    ends: Integers
+    slots: Hashes
+    many: Integers
 
 
 @dataclass(slots=True)
 class Texts:
     """The texts so far: text i is bytes [ends[i], ends[i + 1]) of `data`, `count` of them.
 
-    `slots` holds by hash the number of a text plus one, 0 where it is free.
+    A slot holds the upper half of a hash, which tells its place, and the number of a text plus one;
+    0 where it is free. So slots are in the order of the hashes, and twice as many are filled from
+    first to last without a look at anything else.
     """
 
-    count: int = 0
     data: Bytes = field(default_factory=lambda: np.empty(_FIRST * 64, np.uint8))
     ends: Integers = field(default_factory=lambda: np.zeros(_FIRST + 1, np.int64))
-    hashes: Hashes = field(default_factory=lambda: np.empty(_FIRST, np.uint64))
-    slots: Numbers = field(default_factory=lambda: np.zeros(2 * _FIRST, np.uint32))
+    slots: Hashes = field(default_factory=lambda: np.zeros(2 * _FIRST, np.uint64))
+    counted: Integers = field(default_factory=lambda: np.zeros(1, np.int64))
 
-    def since(self, first: int) -> tuple[bytes, Integers]:
+    @property
+    def count(self) -> int:
+        """How many texts there are."""
+        return int(self.counted[0])
+
+    def table(self) -> Table:
+        """Give the arrays; they are others once it has grown."""
+        return Table(self.data, self.ends, self.slots, self.counted)
+
+    def since(self, first: int) -> tuple[Bytes, Integers]:
         """Give the texts from number `first` on, one after the other, and where each ends.
 
-        The second one begins with 0.
+        The second one begins with 0. What is there does not change when texts are added.
         """
         ends = self.ends[first : self.count + 1]
-        return self.data[ends[0] : ends[-1]].tobytes(), ends - ends[0]
+        return read_only(self.data[ends[0] : ends[-1]]), ends - ends[0]
+
+    def grow(self, more: int, size: int) -> None:
+        """Make room for so many texts and bytes, and for as many as there are.
+
+        New memory is asked for: numpy fills what it lengthens with zeros, in small pages.
+        """
+        count = self.count
+        if count + more >= len(self.ends):
+            self.ends = _longer(self.ends, count + 1, count + more + _FIRST)
+            slots = len(self.slots)
+            while _SLOTS * len(self.ends) > slots:
+                slots *= 2
+            if slots > len(self.slots):
+                before, self.slots = self.slots, np.zeros(slots, np.uint64)
+                _moved(before, self.slots)
+        used = int(self.ends[count])
+        if used + size > len(self.data):
+            self.data = _longer(self.data, used, max(size, used, _FIRST))
+
+
+def _longer(array: npt.NDArray[_Kind], used: int, more: int) -> npt.NDArray[_Kind]:
+    made = np.empty(used + more, array.dtype)
+    made[:used] = array[:used]
+    return made
 
 
 def number(texts: Texts, text: Bytes, begins: Integers, ends: Integers, hashes: Hashes) -> Numbers:
@@ -61,86 +109,114 @@ def number(texts: Texts, text: Bytes, begins: Integers, ends: Integers, hashes: 
     numbers = np.empty(len(begins), np.uint32)
     row = 0
     while row < len(begins):
-        row, texts.count = _number(
-            text, begins, ends, hashes, numbers, row,
-            texts.data, texts.ends, texts.hashes, texts.slots, texts.count,
-        )  # fmt: skip
+        row = _number(text, begins, ends, hashes, numbers, row, texts.table())
         if row < len(begins):
-            _grow(texts, int(ends[row] - begins[row]))
+            texts.grow(1, int(ends[row] - begins[row]))
     return numbers
 
 
-def _grow(texts: Texts, size: int) -> None:
-    """Make room in proportion to what is there; large arrays are lengthened without a copy."""
-    if texts.count == len(texts.hashes):
-        most = texts.count + texts.count // 4 + _FIRST
-        # Nothing else refers to the arrays: what is given of them is copied
-        texts.hashes.resize(most, refcheck=False)
-        texts.ends.resize(most + 1, refcheck=False)
-        if _SLOTS * most > len(texts.slots):
-            # Twice as many are enough: there are at least as many slots as texts
-            texts.slots = np.zeros(2 * len(texts.slots), np.uint32)
-            _place(texts.hashes, texts.slots, texts.count)
-    used = int(texts.ends[texts.count])
-    if used + size > len(texts.data):
-        texts.data.resize(used + max(size, used // 4, _FIRST), refcheck=False)
+@compiled
+def _moved(slots: Hashes, to: Hashes) -> None:
+    """Put what is in slots into more of them."""
+    shift, mask = _shift(to), np.uint64(len(to) - 1)
+    for one in slots:
+        if one != 0:
+            slot = (one >> _HALF) >> shift
+            while to[slot] != 0:
+                slot = (slot + np.uint64(1)) & mask
+            to[slot] = one
 
 
-@njit(cache=True, nogil=True)
-def _place(hashes: Hashes, slots: Numbers, count: int) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for i in range(count):
-        slot = hashes[i] & mask
-        while slots[slot] != 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = i + 1
+@compiled
+def _shift(slots: Hashes) -> np.uint64:
+    """Give how many bits of half a hash do not tell the slot."""
+    return np.uint64(leading_zeros(np.uint64(len(slots))) - 31)
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def has_room(table: Table, more: int, size: int) -> bool:
+    """Tell whether so many texts of so many bytes in all can be added."""
+    count = table.many[0]
+    return bool(count + more < len(table.ends) and table.ends[count] + size <= len(table.data))
+
+
+@compiled
+def _found(
+    table: Table, text: Bytes, begin: int, size: int, hash: np.uint64
+) -> tuple[int, np.uint64]:
+    """Give the number of a text, below 0 if it is not known, and the slot where it belongs."""
+    data, ends, slots = table.data, table.ends, table.slots
+    tag, mask = hash >> _HALF, np.uint64(len(slots) - 1)
+    slot = tag >> _shift(slots)
+    while slots[slot] != 0:
+        if slots[slot] >> _HALF == tag:
+            other = int(np.int64(slots[slot] & _LOW)) - 1
+            if ends[other + 1] - ends[other] == size and is_same(
+                data, ends[other], text, begin, size
+            ):
+                return other, slot
+        slot = (slot + np.uint64(1)) & mask
+    return -1, slot
+
+
+@compiled
+def learnt(table: Table, text: Bytes, begin: int, end: int, hash: np.uint64) -> int:
+    """Give the number of a text, for which there is room."""
+    at, slot = _found(table, text, begin, end - begin, hash)
+    if at < 0:
+        at = table.many[0]
+        copied(text, begin, end, table.data, table.ends[at])
+        _add(table, slot, table.ends[at] + end - begin, hash)
+    return at
+
+
+@compiled
+def written(table: Table, end: int, secret: np.uint64) -> int:
+    """Give the number of a text that was written behind all others, up to `end` of `data`."""
+    begin = table.ends[table.many[0]]
+    hash = hashed(table.data, begin, end, secret)
+    at, slot = _found(table, table.data, begin, end - begin, hash)
+    if at < 0:
+        at = table.many[0]
+        _add(table, slot, end, hash)
+    return at
+
+
+@compiled
+def _add(table: Table, slot: np.uint64, end: int, hash: np.uint64) -> None:
+    table.many[0] += 1
+    table.ends[table.many[0]] = end
+    table.slots[slot] = hash & ~_LOW | np.uint64(table.many[0])
+
+
+@compiled
 def _number(
     text: Bytes, begins: Integers, ends: Integers, hashes: Hashes, numbers: Numbers, row: int,
-    data: Bytes, data_ends: Integers, known: Hashes, slots: Numbers, count: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Give numbers until there is no room for a new text; return the next row and the count."""
-    mask = np.uint64(len(slots) - 1)
+    table: Table,
+) -> int:  # fmt: skip
+    """Give numbers until there is no room for a new text; return the next row."""
+    data, data_ends, slots = table.data, table.ends, table.slots
+    shift = _shift(slots) + _HALF
     last = np.int64(numbers[row - 1]) if row > 0 else -1
     while row < len(begins):
-        begin, end, hash = begins[row], ends[row], hashes[row]
+        begin, size = begins[row], ends[row] - begins[row]
         if row > 0 and begins[row - 1] == begin:
             numbers[row] = last
             row += 1
             continue
-        size = end - begin
         # Scrapes tell series in the same order again and again
         at = last + 1
-        slot = hash & mask
         if not (
-            at < count
-            and known[at] == hash
+            at < table.many[0]
             and data_ends[at + 1] - data_ends[at] == size
             and is_same(data, data_ends[at], text, begin, size)
         ):
-            at = -1
-            while slots[slot] != 0:
-                other = np.int64(slots[slot]) - 1
-                if (
-                    known[other] == hash
-                    and data_ends[other + 1] - data_ends[other] == size
-                    and is_same(data, data_ends[other], text, begin, size)
-                ):
-                    at = other
-                    break
-                slot = (slot + np.uint64(1)) & mask
-        if at < 0:
-            used = data_ends[count]
-            if count == len(known) or used + size > len(data):
+            if not has_room(table, 1, size):
                 break
-            copied(text, begin, end, data, used)
-            known[count], data_ends[count + 1] = hash, used + size
-            slots[slot] = count + 1
-            at = count
-            count += 1
+            if row + _AHEAD < len(hashes):
+                touch(slots, hashes[row + _AHEAD] >> shift)
+            at = learnt(table, text, begin, begin + size, hashes[row])
         numbers[row] = at
         last = at
         row += 1
-    return row, count
+    return row

@@ -63,11 +63,11 @@ class _Scrape:
 
 @dataclass(slots=True)
 class _Known:
-    """By number of the distinct series' texts so far what each is (marks above)."""
+    """By number of the distinct series' texts so far what each is (marks above); `all` of them."""
 
     marks: _Marks = field(default_factory=lambda: np.empty(0, np.uint8))
     count: int = 0
-    has_events: bool = False
+    all: int = 0
 
     def add(self, marks: _Marks) -> None:
         """Learn what the next texts are."""
@@ -75,7 +75,7 @@ class _Known:
             self.marks = np.resize(self.marks, 2 * (self.count + len(marks)))
         self.marks[self.count : self.count + len(marks)] = marks
         self.count += len(marks)
-        self.has_events |= bool((marks & _EVENT).any())
+        self.all |= int(np.bitwise_or.reduce(marks))
 
 
 def is_exposition(beginning: bytes) -> bool:
@@ -137,7 +137,7 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
             refused = [samples.refused, samples.places[marks & _GOOD == 0]]
             _refuse(np.sort(np.concatenate(refused)), block, data, sources, scrapes)
             owners = block.owners(samples.places)
-            if needs_events and known.has_events:
+            if needs_events and known.all & _EVENT:
                 _note_events(samples, owners, marks, scrapes)
             for piece, many in zip(block.pieces, block.lines, strict=True):
                 scrapes[piece.source].lines += many
@@ -152,7 +152,15 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
         parts.append(thinner.rest())
         for source, many in zip(sources, thinner.left_out.tolist(), strict=True):
             source.thinned += many
-    return _assembled(parts, lines, named, paths, sources, scrapes, selection, dialect)
+    series, same = lines.taken(selection.cluster)
+    moments = _moments(parts, named, paths, sources, scrapes)
+    if known.all & _BEGAN:
+        _leave_out_created(parts, series, sources)
+    # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
+    seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
+    seconds_below[[s.end.rstrip().endswith(b"# EOF") for s in scrapes]] = np.inf
+    # No name for the samples here: assemble frees them before it copies the last time
+    return assemble(series, _timed(parts, seconds_below, moments), sources, selection, same)
 
 
 def _lines(paths: Sequence[Path], dialect: Dialect) -> Lines:
@@ -300,40 +308,29 @@ def _note_events(
     scrapes: Sequence[_Scrape],
 ) -> None:
     """Note the newest cilium_event_ts of each file."""
-    is_event = (marks & _EVENT != 0) & np.isfinite(samples.values)
-    for owner, value in zip(
-        owners[is_event].tolist(), samples.values[is_event].tolist(), strict=True
-    ):
+    at = np.flatnonzero(marks & _EVENT)
+    at = at[np.isfinite(samples.values[at])]
+    # Files follow one another
+    files, starts = np.unique(owners[at], return_index=True)
+    newest = np.maximum.reduceat(samples.values[at], starts) if len(at) else np.empty(0)
+    for owner, value in zip(files.tolist(), newest.tolist(), strict=True):
         scrape = scrapes[owner]
         scrape.event = value if scrape.event is None else max(scrape.event, value)
 
 
-def _assembled(
-    parts: list[Told],
-    lines: Lines,
-    named: Sequence[int | None],
-    paths: Sequence[Path],
-    sources: Sequence[Source],
-    scrapes: Sequence[_Scrape],
-    selection: Selection,
-    dialect: Dialect,
-) -> Metrics:
-    series, same = lines.taken(selection.cluster)
-    moments = _moments(parts, named, paths, sources, scrapes)
-    # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
-    seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
-    seconds_below[[s.end.rstrip().endswith(b"# EOF") for s in scrapes]] = np.inf
-    left_out = np.zeros(len(paths), np.int64)
-    if (is_created := _created(series)) is not None:
-        for i, part in enumerate(parts):
-            is_out = is_created[part.series]
-            left_out += np.bincount(part.sources[is_out], minlength=len(paths))
-            parts[i] = part.filter(~is_out)
+def _leave_out_created(parts: list[Told], series: pl.DataFrame, sources: Sequence[Source]) -> None:
+    """Leave out the samples that say when a series began, and tell how many."""
+    is_created = _created(series)
+    if is_created is None:
+        return
+    left_out = np.zeros(len(sources), np.int64)
+    for i, part in enumerate(parts):
+        is_out = is_created[part.series]
+        left_out += np.bincount(part.sources[is_out], minlength=len(sources))
+        parts[i] = part.filter(~is_out)
     for source, count in zip(sources, left_out.tolist(), strict=True):
         if count:
             source.notes.append(f"{count} series X_created left out")
-    # No name for the samples here: assemble frees them before it copies the last time
-    return assemble(series, _timed(parts, seconds_below, moments), sources, selection, same)
 
 
 def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:

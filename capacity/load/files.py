@@ -211,11 +211,12 @@ def pieces(path: Path, size: int) -> Iterator[bytes]:
         with opened(path) as file:
             # read() of a packed file that is cut off gives nothing of its last part, read1() does
             while more := file.read1(size):  # type: ignore[attr-defined]
-                head, newline, tail = more.rpartition(b"\n")
-                if newline:
-                    yield b"".join([*rest, head, newline])
+                # One copy of what is given
+                end = more.rfind(b"\n") + 1
+                if end:
+                    yield b"".join([*rest, memoryview(more)[:end]])
                     rest = []
-                rest.append(tail)
+                rest.append(more[end:])
     except faults() as error:
         fault = f"{path}: {why(error)}"
     if last := b"".join(rest):

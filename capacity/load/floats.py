@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from capacity.load.words import WORD, are_digits, byte, of_digits, product, word
+from capacity.load.words import WORD, are_digits, byte, compiled, of_digits, product, word
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -47,7 +46,7 @@ def _mantissas() -> tuple[Any, Any]:
 _HIGH, _LOW = _mantissas()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def number(text: Bytes, at: int, may_be_word: bool) -> tuple[int, float, int]:
     """Read the number that begins at `at`.
 
@@ -78,7 +77,7 @@ def number(text: Bytes, at: int, may_be_word: bool) -> tuple[int, float, int]:
     return GOOD if is_sure else HARD, -value if is_negative else value, end
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _zeros(text: Bytes, at: int, end: int) -> int:
     """Count the zeros in front, which are no digits of the number."""
     count = 0
@@ -88,7 +87,7 @@ def _zeros(text: Bytes, at: int, end: int) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def digits(text: Bytes, at: int, number: np.uint64) -> tuple[np.uint64, int]:
     """Append digits to a number; what is more than 64 bits overflows."""
     while at + WORD <= len(text):
@@ -106,7 +105,7 @@ def digits(text: Bytes, at: int, number: np.uint64) -> tuple[np.uint64, int]:
     return number, at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _exponent(text: Bytes, at: int) -> tuple[int, int]:
     """Give the exponent and where it ends, which is 0 if there is none."""
     is_negative = False
@@ -121,7 +120,7 @@ def _exponent(text: Bytes, at: int) -> tuple[int, int]:
     return -exponent if is_negative else exponent, at if at > begin else 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _named(text: Bytes, at: int, is_negative: bool) -> tuple[int, float, int]:
     if _is_word(text, at, _NAN, 3):
         return GOOD, np.nan, at + 3
@@ -131,7 +130,7 @@ def _named(text: Bytes, at: int, is_negative: bool) -> tuple[int, float, int]:
     return GOOD, -np.inf if is_negative else np.inf, at + size
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_word(text: Bytes, at: int, wanted: Bytes, size: int) -> bool:
     if at + size > len(text):
         return False
@@ -141,7 +140,7 @@ def _is_word(text: Bytes, at: int, wanted: Bytes, size: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def nearest(digits: np.uint64, power: int) -> tuple[bool, float]:
     """Give the double nearest to digits times 10**power, and whether it is sure to be that."""
     if digits == 0:
@@ -154,7 +153,7 @@ def nearest(digits: np.uint64, power: int) -> tuple[bool, float]:
     return _lemire(digits, power)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lemire(digits: np.uint64, power: int) -> tuple[bool, float]:
     """Multiply with the first 128 bits of the power; not sure where the rest might tell."""
     one, mask = np.uint64(1), np.uint64(0x1FF)
@@ -189,6 +188,6 @@ def _lemire(digits: np.uint64, power: int) -> tuple[bool, float]:
     return True, _double(bits)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _double(bits: np.uint64) -> float:
     return np.uint64(bits).view(np.float64)

@@ -5,22 +5,25 @@ A block of texts is parsed alone, many at once; `LabelTable` brings the blocks t
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numba import njit
 
-from capacity.load.distinct import Bytes, Hashes, Integers, Numbers, Texts, number
-from capacity.load.label_scan import WIDTH, places
+from capacity.load.distinct import Bytes, Integers, Numbers, Texts, number
+from capacity.load.label_parse import METRIC, WIDTH
+from capacity.load.label_scan import scanned
 from capacity.load.labels import LABEL_COLUMNS, Parse, label_frame
-from capacity.load.words import ZERO, copied, hashed, hashed_all, is_same, read_only
+from capacity.load.threads import THREADS
+from capacity.load.words import ZERO, copied, hashed_all, read_only
+
+_Each = Callable[..., Iterable[Any]]
 
 _CLUSTER: Final = LABEL_COLUMNS.index("cluster")
-_METRIC: Final = LABEL_COLUMNS.index("metric")
 _NEWLINE: Final = 10
 # Values hold no control bytes
 _SEPARATOR: Final = "\x1f"
@@ -29,14 +32,14 @@ _MARK: Final = "\N{REPLACEMENT CHARACTER}"
 # Series and values up to which plain Python is quicker than polars' reader and a second thread
 _FEW: Final = 2_000
 _NO_ROWS: Final = label_frame([])
-_NO_TEXT: Final = np.zeros(1, np.uint8)
+_NO_TEXT: Final = read_only(np.zeros(1, np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
     """Columns of series: number of the value, 0 for none; `odd` ones are rows of a frame instead.
 
-    Value i is bytes [ends[i], ends[i + 1]) of `data`.
+    Value i is bytes [ends[i], ends[i + 1]) of `data`; so are `names` and `sets`, see Scanned.
     """
 
     numbers: Numbers
@@ -44,10 +47,13 @@ class Labels:
     ends: Integers
     odd: Integers
     mended: pl.DataFrame
+    names: tuple[Bytes, Integers]
+    sets: tuple[Bytes, Integers]
+    has_escapes: bool
 
     def metrics(self) -> tuple[pl.Series, Numbers]:
         """Give the distinct metrics, null for no series, and which of them each series has."""
-        column = self.numbers[_METRIC]
+        column = self.numbers[METRIC]
         is_metric = np.zeros(len(self.ends), np.bool_)
         is_metric[column] = True
         is_metric[0] = False
@@ -63,13 +69,13 @@ class Labels:
 
 
 def parsed(
-    data: bytes, ends: Integers, exact: Parse, secret: int, *, knows_more: bool = False
+    text: Bytes, ends: Integers, exact: Parse, secret: int, *, knows_more: bool = False
 ) -> Labels:
     """Parse series as text.
 
     Parameters
     ----------
-    data, ends
+    text, ends
         Text i is bytes [ends[i], ends[i + 1]).
     exact
         Labels of one text that is not plain, None where it is no series.
@@ -79,22 +85,14 @@ def parsed(
         `exact` knows more escapes than those of quote, backslash and line end; else others are
         kept as they are written.
     """
-    text = np.frombuffer(data, np.uint8)
-    found = places(text, ends, knows_more=knows_more)
-    values = _values()
-    numbers = np.empty((WIDTH, len(ends) - 1), np.uint32)
-    for k in range(WIDTH):
-        of = text if k < WIDTH - 1 else found.json
-        if not found.ends[k].any():
-            numbers[k] = 0
-            continue
-        hashes = _hashes(of, found.begins[k], found.ends[k], np.uint64(secret))
-        numbers[k] = number(values, of, found.begins[k], found.ends[k], hashes)
-    texts = [data[ends[i] : ends[i + 1]].decode("utf-8", "replace") for i in found.odd.tolist()]
-    told = values.ends[: values.count + 1]
-    mended = label_frame(texts, exact) if texts else _NO_ROWS
-    data_ = read_only(values.data[: told[-1]])
-    return Labels(numbers, data_, told, found.odd, mended)
+    found = scanned(text, ends, _values(), secret, knows_more=knows_more)
+    odd = found.odd.tolist()
+    texts = [text[ends[i] : ends[i + 1]].tobytes().decode("utf-8", "replace") for i in odd]
+    return Labels(
+        found.numbers, *found.values.since(0), found.odd,
+        label_frame(texts, exact) if texts else _NO_ROWS,
+        found.names.since(0), found.sets.since(0), found.has_escapes,
+    )  # fmt: skip
 
 
 def _values() -> Texts:
@@ -105,68 +103,60 @@ def _values() -> Texts:
     return values
 
 
-@njit(cache=True, nogil=True)
-def _hashes(text: Bytes, begins: Integers, ends: Integers, secret: np.uint64) -> Hashes:
-    """Hash values; one that equals that before gets its place, where it needs no look-up."""
-    hashes = np.empty(len(begins), np.uint64)
-    for i in range(len(begins)):
-        begin, size = begins[i], ends[i] - begins[i]
-        if size == 0:
-            # That of `_values`; a place of no other value, as a place again is a value again
-            begins[i], ends[i], hashes[i] = -1, -1, np.uint64(0)
-        elif (
-            i > 0
-            and ends[i - 1] - begins[i - 1] == size
-            and is_same(text, begins[i - 1], text, begin, size)
-        ):
-            begins[i], ends[i], hashes[i] = begins[i - 1], ends[i - 1], hashes[i - 1]
-        else:
-            hashes[i] = hashed(text, begin, begin + size, secret)
-    return hashes
-
-
 @dataclass(slots=True)
 class LabelTable:
     """Table series so far, block after block."""
 
     secret: int
     values: Texts = field(default_factory=_values)
-    numbers: list[Numbers] = field(default_factory=list)
+    names: Texts = field(default_factory=Texts)
+    sets: Texts = field(default_factory=Texts)
+    numbers: list[tuple[Numbers, Numbers]] = field(default_factory=list)
     odd: list[Integers] = field(default_factory=list)
     mended: list[pl.DataFrame] = field(default_factory=list)
+    has_escapes: bool = False
     count: int = 0
 
     def add(self, labels: Labels) -> None:
         """Append the series of a block."""
         # But the empty value, which is number 0 everywhere
-        ends = labels.ends[1:]
-        hashes = hashed_all(labels.data, ends, np.uint64(self.secret))
-        new = number(self.values, labels.data, ends[:-1], ends[1:], hashes)
-        self.numbers.append(np.concatenate([np.zeros(1, np.uint32), new])[labels.numbers])
+        new = self._learnt(self.values, labels.data, labels.ends[1:])
+        self.numbers.append((labels.numbers, np.concatenate([np.zeros(1, np.uint32), new])))
+        self._learnt(self.names, *labels.names)
+        self._learnt(self.sets, *labels.sets)
+        self.has_escapes |= labels.has_escapes
         if len(labels.odd):
             self.odd.append(labels.odd + self.count)
             self.mended.append(labels.mended)
         self.count += labels.numbers.shape[1]
 
-    def taken(self, cluster: str) -> tuple[pl.DataFrame, Numbers | None]:
+    def _learnt(self, texts: Texts, data: Bytes, ends: Integers) -> Numbers:
+        hashes = hashed_all(data, ends, np.uint64(self.secret))
+        return number(texts, data, ends[:-1], ends[1:], hashes)
+
+    def taken(self, cluster: str, *, is_once: bool) -> tuple[pl.DataFrame, Numbers | None]:
         """Give label columns, and for each row the first one alike; None: compare them.
 
         All null for what is no series. Series without a label cluster are of `cluster`. The table
-        is empty then.
+        is empty then. `is_once` tells that no text was told twice.
         """
-        nothing = np.zeros((WIDTH, 0), np.uint32)
-        numbers = np.concatenate([nothing, *self.numbers], axis=1)
-        self.numbers.clear()
-        if cluster:
-            name = np.frombuffer(cluster.encode(), np.uint8)
-            ends = np.array([0, len(name)])
-            hashes = hashed_all(name, ends, np.uint64(self.secret))
-            column = numbers[_CLUSTER]
-            column[column == 0] = number(self.values, name, ends[:1], ends[1:], hashes)[0]
-        told, is_text = _series(self.values)
+        with ThreadPoolExecutor(THREADS) as pool:
+            # A thread that is not used is not started
+            each: _Each = map if self.count < _FEW else pool.map
+            numbers = [*each(self._column, range(WIDTH))]
+            self.numbers.clear()
+            if cluster:
+                name = np.frombuffer(cluster.encode(), np.uint8)
+                column = numbers[_CLUSTER]
+                # One may be told there and not here
+                is_once &= not column.any()
+                column[column == 0] = self._learnt(self.values, name, np.array([0, len(name)]))[0]
+            told, is_text = _series(self.values)
+            is_known = is_text and not self.odd
+            same = self._same(numbers, is_once=is_once) if is_known else None
+            frame = _frame(told, numbers, each)
         if not self.odd:
-            return _frame_and_same(told, numbers) if is_text else (_frame(told, numbers), None)
-        frame = _frame(told, numbers)
+            return frame, same
         odd = np.concatenate(self.odd)
         place = np.arange(len(frame))
         place[odd] = len(frame) + np.arange(len(odd))
@@ -175,30 +165,27 @@ class LabelTable:
             mended = mended.with_columns(pl.col("cluster").fill_null(cluster))
         return pl.concat([frame, mended])[place], None
 
+    def _same(self, numbers: Sequence[Numbers], *, is_once: bool) -> Numbers:
+        # Where each set of names is written in one way, texts that differ are sets that differ
+        is_once &= not self.has_escapes and self.names.count == self.sets.count
+        if is_once and numbers[METRIC].all():
+            return np.arange(self.count, dtype=np.uint32)
+        return first_alike(np.stack(numbers))
 
-def columns(data: bytes, ends: Integers, exact: Parse, *, knows_more: bool = False) -> pl.DataFrame:
-    """Give the label columns of series as text; see `parsed`. All null for what is no series."""
-    secret = secrets.randbits(64)
-    table = LabelTable(secret)
-    table.add(parsed(data, ends, exact, secret, knows_more=knows_more))
-    return table.taken("")[0]
-
-
-def _frame_and_same(values: pl.Series, numbers: Numbers) -> tuple[pl.DataFrame, Numbers]:
-    if numbers.shape[1] < _FEW:
-        return _frame(values, numbers), first_alike(numbers)
-    with ThreadPoolExecutor(1) as pool:
-        same = pool.submit(first_alike, numbers)
-        return _frame(values, numbers), same.result()
+    def _column(self, k: int) -> Numbers:
+        """Give numbers of the values of one column."""
+        parts = [new[of_block[k]] for of_block, new in self.numbers]
+        return np.concatenate([np.zeros(0, np.uint32), *parts])
 
 
-def _frame(values: pl.Series, numbers: Numbers) -> pl.DataFrame:
+def _frame(values: pl.Series, numbers: Sequence[Numbers], each: _Each) -> pl.DataFrame:
     """Give columns of values; one without any takes no memory."""
-    columns = dict(zip(LABEL_COLUMNS, numbers, strict=True))
-    told = {key: values.gather(pl.Series(row)) for key, row in columns.items() if row.any()}
-    nothing = {key: pl.lit(None, dtype=pl.String) for key in columns if key not in told}
+    columns = {key: row for key, row in zip(LABEL_COLUMNS, numbers, strict=True) if row.any()}
+    told = each(lambda row: values.gather(pl.Series(row)), columns.values())
+    nothing = {key: pl.lit(None, dtype=pl.String) for key in LABEL_COLUMNS if key not in columns}
     length = pl.Series("length", numbers[0])
-    return pl.DataFrame({**told, "length": length}).with_columns(**nothing).select(LABEL_COLUMNS)
+    frame = pl.DataFrame({**dict(zip(columns, told, strict=True)), "length": length})
+    return frame.with_columns(**nothing).select(LABEL_COLUMNS)
 
 
 def _series(values: Texts) -> tuple[pl.Series, bool]:

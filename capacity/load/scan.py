@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
 from capacity.load import floats
 from capacity.load.distinct import Numbers, Texts, number
 from capacity.load.label_table import Labels, LabelTable, parsed
 from capacity.load.lines import LATEST, TEXT, Dialect, Samples, parse_line
-from capacity.load.words import ZERO, byte, found, hashed, hashed_all, is_same, line_end
+from capacity.load.words import ZERO, byte, compiled, found, hashed, hashed_all, is_same, line_end
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -112,7 +111,7 @@ class CompiledLines:
 
     def taken(self, cluster: str) -> tuple[pl.DataFrame, Numbers | None]:
         """Give label columns, and the first row alike."""
-        return self.table.taken(cluster)
+        return self.table.taken(cluster, is_once=True)
 
 
 def scan(data: bytes, lines: int, secret: int) -> Rows:
@@ -128,7 +127,7 @@ def scan(data: bytes, lines: int, secret: int) -> Rows:
     return Rows(starts, begins, ends, hashes[:count], values, stamps, odd[:odds])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _scan(
     text: Bytes, secret: np.uint64, places: Integers, hashes: Hashes, numbers: Floats, odd: Integers
 ) -> tuple[int, int]:
@@ -156,7 +155,7 @@ def _scan(
     return rows, odds
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _over_blanks(text: Bytes, at: int) -> int:
     while at < len(text) and (
         byte(text, at) == _SPACE or byte(text, at) == _TAB or byte(text, at) == _RETURN
@@ -165,7 +164,7 @@ def _over_blanks(text: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _series(
     text: Bytes, at: int, secret: np.uint64, row: int, places: Integers, hashes: Hashes
 ) -> int:
@@ -184,7 +183,7 @@ def _series(
     return end
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_again(text: Bytes, begin: int, size: int, at: int) -> bool:
     """Tell whether the series of the line before stands here again."""
     if at + size >= len(text) or byte(text, begin + size - 1) != byte(text, at + size - 1):
@@ -196,7 +195,7 @@ def _is_again(text: Bytes, begin: int, size: int, at: int) -> bool:
     return is_same(text, begin, text, at, size)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _head_end(text: Bytes, at: int) -> int:
     """Give where a series' text ends: behind its brace, else behind its name; 0 if neither.
 
@@ -222,7 +221,7 @@ def _head_end(text: Bytes, at: int) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _quotes_end(text: Bytes, at: int) -> int:
     """Give where the quotes close that open at `at`; the end of the text if not in this line."""
     while True:
@@ -237,7 +236,7 @@ def _quotes_end(text: Bytes, at: int) -> int:
             return len(text)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _numbers(text: Bytes, at: int, row: int, places: Integers, numbers: Floats) -> int:
     """Read value and time of a line; give where they end, 0 if the line is not plain."""
     begin = _over_blanks(text, at)

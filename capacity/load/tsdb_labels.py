@@ -16,7 +16,7 @@ from capacity.load import label_table
 from capacity.load.gather import same_labels
 from capacity.load.labels import LABEL_COLUMNS, label_columns, parse_labels
 from capacity.load.tsdb_index import Index
-from capacity.load.words import ZERO, copied
+from capacity.load.words import ZERO, copied, read_only
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ def label_frame(told: Sequence[tuple[Index, Mapping[str, str]]]) -> tuple[pl.Dat
     for index, external in told:
         data, ends = _texts(index, external)
         table.add(label_table.parsed(data, ends, parse_labels, secret))
-    frame, same = table.taken("")
+    frame, same = table.taken("", is_once=False)
     if frame["metric"].null_count():
         # Series without a metric's name, and labels told twice, which no scrape has
         frame = columns_of(labels for one in told for labels in _label_sets(*one))
@@ -50,7 +50,7 @@ def label_frame(told: Sequence[tuple[Index, Mapping[str, str]]]) -> tuple[pl.Dat
     return frame, same_labels(frame) if same is None else same
 
 
-def _texts(index: Index, external: Mapping[str, str]) -> tuple[bytes, Integers]:
+def _texts(index: Index, external: Mapping[str, str]) -> tuple[Bytes, Integers]:
     """Give series as texts one after the other, and where each ends, from 0 on."""
     texts = list(index.texts)
     places = {text: at for at, text in enumerate(texts)}
@@ -74,7 +74,7 @@ def _texts(index: Index, external: Mapping[str, str]) -> tuple[bytes, Integers]:
         np.frombuffer(b"".join(values), np.uint8), _ends(values),
         index.labels, index.many, np.array(added, np.int64), places.get(_NAME, -1), is_metric,
     )  # fmt: skip
-    return data.tobytes(), ends
+    return read_only(data), ends
 
 
 def columns_of(labels: Iterable[Mapping[str, str]]) -> pl.DataFrame:

@@ -8,7 +8,8 @@ once are those of H. S. Warren, Hacker's Delight, 2nd edition, section 6-1.
 from __future__ import annotations
 
 import sys
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,27 @@ from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 WORD: Final = 8
 # Its type is that of a function with the context as first argument
 _intrinsic: Any = intrinsic
 # A zero of any number's type: to numba 0 has a type of its own, and what is called with it would be
 # compiled for that once more
 ZERO: Final = cast("int", np.int64(0))
-_NEWLINE: Final = 10
+_NEWLINE, _SPACE, _QUOTE, _ESCAPE = b'\n "\\'
 _ONES: Final = np.uint64(0x0101010101010101)
 _HIGHS: Final = np.uint64(0x8080808080808080)
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile a function that makes no arrays: nobody counts then who refers to those it is given.
+
+    Counts are shared by all cores, and took half of the time.
+    """
+    options: Any = {"cache": True, "nogil": True, "_nrt": False}
+    made: _Function = njit(**options)(function)
+    return made
 
 
 @_intrinsic  # type: ignore[untyped-decorator]
@@ -103,6 +116,23 @@ def leading_zeros(_: Any, value: Any) -> Any:
 
 
 @_intrinsic  # type: ignore[untyped-decorator]
+def touch(_: Any, slots: Any, at: Any) -> Any:
+    """Ask for what stands there to be brought to the processor's cache."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        place = builder.bitcast(builder.gep(view.data, [arguments[1]]), pointer)
+        # To be read, kept in all caches, data
+        builder.call(fetch, [place, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(slots, types.uint64), build
+
+
+@_intrinsic  # type: ignore[untyped-decorator]
 def product(_: Any, one: Any, other: Any) -> Any:
     """Give the product of two 64-bit numbers as its high and its low half."""
     pair = types.Tuple((types.uint64, types.uint64))  # type: ignore[no-untyped-call]
@@ -129,14 +159,14 @@ def read_only(data: Bytes) -> Bytes:
     return view
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _folded(one: np.uint64, other: np.uint64) -> np.uint64:
     high, low = product(one, other)
     folded: np.uint64 = high ^ low
     return folded
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def hashed(text: Bytes, begin: int, end: int, secret: np.uint64) -> np.uint64:
     """Hash the bytes [begin, end): each 16 are multiplied with one another and the secret.
 
@@ -170,7 +200,7 @@ def hashed_all(
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def is_same(one: Bytes, begin: int, other: Bytes, start: int, size: int) -> bool:
     """Tell whether `size` bytes of two texts are equal."""
     if size < WORD:
@@ -187,7 +217,7 @@ def is_same(one: Bytes, begin: int, other: Bytes, start: int, size: int) -> bool
     return bool(word(one, begin + at) == word(other, start + at))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def copied(text: Bytes, begin: int, end: int, out: Bytes, at: int) -> int:
     """Copy [begin, end) to `at`, and up to seven bytes behind if there is room; give its end."""
     last = at + end - begin
@@ -202,13 +232,13 @@ def copied(text: Bytes, begin: int, end: int, out: Bytes, at: int) -> int:
     return last
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _zeros(value: np.uint64) -> np.uint64:
     """Mark the lowest byte that is 0; higher marks may be wrong."""
     return (value - _ONES) & ~value & _HIGHS
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def found(text: Bytes, at: int, end: int, one: int, two: int, three: int) -> int:
     """Give the first place of any of three bytes in [at, end); the end if there is none."""
     first, second, third = _ONES * np.uint64(one), _ONES * np.uint64(two), _ONES * np.uint64(three)
@@ -227,7 +257,28 @@ def found(text: Bytes, at: int, end: int, one: int, two: int, three: int) -> int
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def value_end(text: Bytes, at: int, end: int) -> int:
+    """Give the first place of a quote, a backslash or a byte below a space; the end if none."""
+    quotes, escapes = _ONES * np.uint64(_QUOTE), _ONES * np.uint64(_ESCAPE)
+    spaces = _ONES * np.uint64(_SPACE)
+    while at + WORD <= end:
+        value = word(text, at)
+        marks = _zeros(value ^ quotes) | _zeros(value ^ escapes)
+        marks |= (value - spaces) & ~value & _HIGHS
+        if marks:
+            before: int = _zero_bits(marks) >> 3
+            return at + before
+        at += WORD
+    while at < end:
+        last = byte(text, at)
+        if last < _SPACE or last in (_QUOTE, _ESCAPE):
+            break
+        at += 1
+    return at
+
+
+@compiled
 def is_plain(text: Bytes, at: int, end: int, other: int) -> bool:
     """Tell whether no byte of [at, end) is below that of a space, or another one."""
     spaces, others = _ONES * np.uint64(32), _ONES * np.uint64(other)
@@ -243,7 +294,7 @@ def is_plain(text: Bytes, at: int, end: int, other: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def holds_control(text: Bytes, at: int, end: int) -> bool:
     """Tell whether a byte of [at, end) is below that of a space."""
     spaces = _ONES * np.uint64(32)
@@ -259,7 +310,7 @@ def holds_control(text: Bytes, at: int, end: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def line_end(text: Bytes, at: int) -> int:
     """Give where the line ends; the end of the text if it does not."""
     wanted = _ONES * np.uint64(_NEWLINE)
@@ -274,7 +325,7 @@ def line_end(text: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def are_digits(value: np.uint64) -> bool:
     """Tell whether eight bytes are digits."""
     carried = (value + np.uint64(0x0606060606060606)) & np.uint64(0xF0F0F0F0F0F0F0F0)
@@ -282,7 +333,7 @@ def are_digits(value: np.uint64) -> bool:
     return bool(high | carried >> np.uint64(4) == np.uint64(0x3333333333333333))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def of_digits(value: np.uint64) -> np.uint64:
     """Give the number that eight digits write: pairs, then fours, then all."""
     value -= np.uint64(0x3030303030303030)

@@ -35,7 +35,9 @@ def learnt(lines: Lines, data: bytes) -> Samples:
 
 def texts_of(texts: distinct.Texts) -> list[str]:
     data, ends = texts.since(0)
-    return [data[a:b].decode("utf-8", "replace") for a, b in zip(ends, ends[1:], strict=False)]
+    return [
+        data[a:b].tobytes().decode("utf-8", "replace") for a, b in zip(ends, ends[1:], strict=False)
+    ]
 
 
 def told(samples: Samples, texts: list[str]) -> Told:
@@ -219,7 +221,7 @@ def test_many_texts_are_numbered_in_their_order_and_found_again() -> None:
     assert numbered(texts, hashes, known) == list(range(20_000))
     assert numbered(texts[::-1], hashes[::-1], known) == list(range(20_000))[::-1]
     data, ends = known.since(19_999)
-    assert (data, ends.tolist()) == (texts[-1], [0, len(texts[-1])])
+    assert (data.tobytes(), ends.tolist()) == (texts[-1], [0, len(texts[-1])])
 
 
 # Words
