@@ -11,10 +11,13 @@ import pytest
 
 import capacity
 from capacity import observing
+from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.observe import by_step, drivers, observe
-from capacity.observe.names import NODE_INFO, copies, named
+from capacity.observe.names import NODE_INFO, copies, named, one_cluster
 from capacity.settings import PlanSettings
+
+from .conftest import DAY
 
 Export = Callable[..., Metrics]
 CPU = "cilium_process_cpu_seconds_total"
@@ -131,3 +134,30 @@ def test_an_agent_pod_that_restarts_is_still_one_node(export: Export) -> None:
     )
     assert seen["node"].unique().to_list() == ["n"]
     assert seen["value"].to_list() == pytest.approx([100.0] * 6)
+
+
+def test_the_clusters_to_choose_from_have_the_nodes_there_are_now(export: Export) -> None:
+    """Of ten nodes a day that others replace, those of the last minutes are left."""
+    made = [
+        ({"__name__": "cilium_endpoint", "cluster": "old", "node": f"n{day}-{k}"},
+         [(day * DAY + i * 300_000, 5.0) for i in range(288)])
+        for day in range(3) for k in range(10)
+    ]  # fmt: skip
+    # One misses the last scrape, one is gone for an hour
+    made += [
+        ({"__name__": "cilium_endpoint", "cluster": "new", "node": name},
+         [(i * 300_000, 5.0) for i in range(288 - missing)])
+        for name, missing in (("a", 0), ("b", 1), ("c", 12))
+    ]  # fmt: skip
+    with pytest.raises(ExportError, match=r"of new \(2 nodes\), old \(10 nodes\)$"):
+        one_cluster(export(*made))
+
+
+def test_scrapes_of_several_clusters_are_of_all_their_nodes(export: Export) -> None:
+    made = [
+        ({"__name__": "cilium_endpoint", "cluster": cluster, "node": f"n{k}"},
+         [(k * 600_000, 5.0)])
+        for cluster in "ab" for k in range(4)
+    ]  # fmt: skip
+    with pytest.raises(ExportError, match=r"a \(4 nodes\), b \(4 nodes\)"):
+        one_cluster(export(*made))

@@ -203,3 +203,21 @@ def test_containers_of_the_mesh_are_not_those_of_the_control_plane(export: Expor
     other = agent("container_memory_working_set_bytes", "a", container="etcd", pod="etcd-a")
     seen = observe(export((mine, [(0, 50.0)]), (other, [(0, 900.0)])))
     assert values(seen, "memory", "clustermesh-etcd") == [50.0]
+
+
+def test_an_infinite_counter_is_no_reset(export: Export) -> None:
+    points = [(0, 1000.0), (60_000, float("inf")), (120_000, 1060.0), (180_000, 1090.0)]
+    seen = observe(export((agent("cilium_process_cpu_seconds_total", "a"), points)), step=60)
+    assert values(seen, "cpu") == pytest.approx([60 / 120 * 1000, 30 / 60 * 1000])
+
+
+def test_two_servers_that_tell_no_replica_give_the_rates_of_one(export: Export) -> None:
+    # A tick of the counter lies between two scrapes of the same moment once
+    one = [(i * 15_000, 6.0 * i) for i in range(40)]
+    other = [(at + 200, value + (3.0 if at == 150_000 else 0.0)) for at, value in one]
+    label = agent("cilium_process_cpu_seconds_total", "a")
+    alone = observe(export((label, one)), step=60)
+    both = observe(export((label, sorted(one + other))), step=60)
+    assert both["time"].equals(alone["time"])
+    assert both["value"].max() < 1.6 * alone["value"].max()  # type: ignore[operator]
+    assert both["value"].median() == pytest.approx(alone["value"].median(), rel=0.02)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
+
+import polars as pl
 
 from capacity.errors import SettingsError
 from capacity.export import Metrics
@@ -24,6 +27,7 @@ from capacity.load.prom_questions import (
     lies_on,
     metric_names,
     of_cluster,
+    own_cluster,
     rising,
     span_of,
     window,
@@ -109,7 +113,8 @@ def fetch(
         points a series, and no more than `most_samples` in all unless `aggregate` is ``"none"``.
         Times that are left out are multiples of the step too.
     cluster
-        Name of series without a label cluster.
+        Name of series without a label cluster; where empty, an external label of the server names
+        it if no series does.
     only_cluster
         The only cluster that is needed, where the label ``cluster`` tells several apart.
     headers
@@ -184,7 +189,10 @@ def fetch(
             answers = prom_requests.answers(server, jobs, workers, progress)
         wanted = Selection(None, start, end, cluster)
         pairs = [(0, one) for one in answers]
-        return prom_json.joined(pairs, [source], wanted, is_joined=True)
+        found = prom_json.joined(pairs, [source], wanted, is_joined=True)
+        if cluster or found.series.is_empty() or (found.series["cluster"] != "").any():
+            return found
+        return replace(found, series=found.series.with_columns(cluster=pl.lit(own_cluster(server))))
 
 
 def _check(chunk_points: int, workers: int, aggregate: str, quantile: float | None) -> None:

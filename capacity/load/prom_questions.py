@@ -26,6 +26,8 @@ _STEP_UNIT: Final = 15
 _DEFAULT_RANGE: Final = 30 * 86_400
 # Window in which samples are counted, to learn how often targets are scraped. [s]
 _COUNTED: Final = 600
+# Metrics whose samples are counted, those of most series
+_COUNTED_METRICS: Final = 3
 PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 # Labels that split a metric's series into many parts of about equal size
 _SHARD_LABELS: Final = ("node", "instance", "pod", "k8s_node", "host")
@@ -180,16 +182,18 @@ def expected_load(server: Server, names: Sequence[str], matchers: str, span: Ran
     rate = 0.0
     try:
         for moment in sorted({span.start, (span.start + span.end) // 2, span.end}):
+            now: dict[str, int] = {}
             for group in _groups(names):
                 chosen = selector(group, matchers)
-                now = 0
                 for labels, value in _values(server, f"count by (__name__) ({chosen})", moment):
-                    name = labels.get("__name__", "")
-                    counts[name] = max(counts.get(name, 1), int(value))
-                    now += int(value)
-                counted = _values(server, f"sum(count_over_time({chosen}[{_COUNTED}s]))", moment)
-                if now and counted:
-                    rate = max(rate, counted[0][1] / now / _COUNTED)
+                    now[labels.get("__name__", "")] = int(value)
+            for name, many in now.items():
+                counts[name] = max(counts.get(name, 1), many)
+            # One by one: without their names, series of several metrics may be the same
+            for name in sorted(now, key=lambda one: -now[one])[:_COUNTED_METRICS]:
+                query = f"sum(count_over_time({selector([name], matchers)}[{_COUNTED}s]))"
+                if counted := _values(server, query, moment):
+                    rate = max(rate, counted[0][1] / now[name] / _COUNTED)
     except (RefusedError, ExportError, ValueError):
         pass
     return Load(counts, rate)
@@ -320,14 +324,22 @@ def _escaped(value: str) -> str:
     return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value)
 
 
-def external_labels(server: Server) -> frozenset[str] | None:
-    """Give the names of labels that a server adds to remote read only; None if it does not tell."""
+def external_labels(server: Server) -> Mapping[str, str] | None:
+    """Give the labels that a server adds to remote read only; None if it does not tell."""
     try:
         told: Any = ask(server, "status/config", {}).get("data")
         config = yaml.safe_load(str(told["yaml"]))
-        return frozenset((config.get("global") or {}).get("external_labels") or ())
+        labels = (config.get("global") or {}).get("external_labels") or {}
+        return {str(name): str(value) for name, value in labels.items()}
     except (RefusedError, ExportError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return None
+
+
+def own_cluster(server: Server) -> str:
+    """Give the cluster that a server's external labels name; empty where none does."""
+    labels = external_labels(server) or {}
+    names = ("cluster", *derivations.labels("cluster"))
+    return next((labels[name] for name in names if labels.get(name)), "")
 
 
 def label_names(server: Server, names: Sequence[str], matchers: str, span: Range) -> frozenset[str]:

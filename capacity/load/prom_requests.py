@@ -96,7 +96,7 @@ def remote_labels(
     reason = remote_read.missing(server, span.start)
     if reason is not None:
         return reason
-    added = external_labels(server) or frozenset()
+    added = frozenset(external_labels(server) or ())
     if not added:
         return added
     try:

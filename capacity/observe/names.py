@@ -14,6 +14,7 @@ import polars as pl
 from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.facts import derivations
+from capacity.observe.presence import is_there
 
 # Tells which node has an address in label internal_ip: kube-state-metrics docs, Node Metrics
 NODE_INFO: Final = "kube_node_info"
@@ -37,9 +38,13 @@ def named(metrics: Metrics) -> Metrics:
 
 
 def clusters(metrics: Metrics) -> pl.DataFrame:
-    """Give the clusters of an export that `named` gave: name, nodes and series in it."""
-    nodes = pl.col("node").drop_nulls().n_unique()
-    return metrics.series.group_by("cluster").agg(nodes=nodes, series=pl.len()).sort("cluster")
+    """Give the clusters of an export that `named` gave: name, nodes there are now, and series."""
+    times = metrics.samples.group_by("series").agg(
+        first=pl.col("time").min(), last=pl.col("time").max(), samples=pl.len()
+    )
+    seen = metrics.series.join(times, on="series", how="left", maintain_order="left")
+    nodes = pl.col("node").filter(is_there()).drop_nulls().n_unique()
+    return seen.group_by("cluster").agg(nodes=nodes, series=pl.len()).sort("cluster")
 
 
 def one_cluster(metrics: Metrics, cluster: str | None = None) -> Metrics:

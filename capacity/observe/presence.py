@@ -40,6 +40,22 @@ def reporting(seen: pl.DataFrame, width: float) -> pl.DataFrame:
     )
 
 
+def is_there() -> pl.Expr:
+    """Tell of series of one cluster which are of a node that is there at its last times.
+
+    Of columns node, first, last, samples: when each series was told, null where never.
+    """
+    many = (pl.col("samples") - 1).clip(1)
+    gap = (pl.col("last") - pl.col("first")).dt.total_milliseconds() / many
+    missed = pl.col("last").max() - pl.col("last").max().over("node")
+    longest = pl.max_horizontal(_LOOKBACK * _MS, 2 * gap.max().over("node"))
+    # Nodes seen once each, as in scrapes kept as files, are there together
+    once = pl.col("samples").max() <= 1
+    is_now = once | (missed.dt.total_milliseconds() <= longest)
+    # Series alone, without samples, say nothing of times
+    return is_now.fill_null(pl.col("last").max().is_null())
+
+
 def _events(seen: pl.DataFrame) -> pl.DataFrame:
     """Give cluster, time, change: a node comes (1) with its first sample, goes after its last."""
     node = ["cluster", "node"]

@@ -17,6 +17,10 @@ from capacity.observe.presence import reporting
 
 # A counter that keeps this share of its value was not reset
 _SWITCHED: Final = 0.9
+# Samples nearer than this part of their usual distance are of two servers' scrapes
+_NEAR: Final = 0.25
+# Usual distances above it are none between scrapes of a server. [s]
+_SCRAPES: Final = 300.0
 # Samples of a part
 PART: Final = 1_000_000
 
@@ -128,22 +132,26 @@ def rates(rows: pl.DataFrame) -> pl.DataFrame:
 
     After a reset the counter's value is the increase (Prometheus rate()).
     A counter that falls by a tenth at most was not reset: a server that joins replicas went over
-    to one that scrapes earlier. What grew meanwhile is not known: no rate.
+    to one that scrapes earlier. What grew meanwhile is not known: no rate. Nor is there one of two
+    samples that lie much nearer than scrapes do: two servers told them, and no label tells which.
     """
     same = pl.col("series") == pl.col("series").shift()
     before = pl.when(same).then(pl.col("value").shift())
     seconds = pl.when(same).then(pl.col("time").diff().dt.total_milliseconds() / 1000)
     switched = (pl.col("value") < before) & (pl.col("value") >= _SWITCHED * before)
+    # Not the median, which lies on either side where every other gap is between two servers
+    usual = seconds.quantile(0.75).over("series")
+    is_near = (usual <= _SCRAPES) & (seconds < _NEAR * usual)
     increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
     return (
-        rows.filter(pl.col("kind") == "counter")
+        rows.filter(pl.col("kind") == "counter", pl.col("value").is_finite())
         .sort("series", "time")
         .with_columns(
             value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),
-            gap=seconds / seconds.median().over("series"),
-            first=before.is_null() | switched,
+            gap=seconds / usual,
+            first=before.is_null() | switched | is_near,
         )
         # A rate over a long gap hides restarts and peaks: no number is better than a wrong one
-        .filter(~pl.col("first"), pl.col("gap") <= 5, pl.col("value").is_finite())
+        .filter(~pl.col("first"), pl.col("gap") <= 5)
         .select("time", "target", "series", "value")
     )

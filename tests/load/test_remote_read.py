@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import cramjam
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+import capacity
 from capacity.errors import ExportError
 from capacity.export import Metrics
 from capacity.load import prom_api, remote_read
@@ -16,6 +20,7 @@ from capacity.load.checksums import crc32c
 from capacity.load.remote_messages import message_class
 from tests.load.conftest import POINTS, START, STEP, Reply, Seen, misbehaving
 from tests.load.test_prom_api import END, QUICK, told, well
+from tests.prometheus_server import Written, serving
 
 STREAMED = {"Content-Type": "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"}
 SAMPLED = {"Content-Type": "application/x-protobuf"}
@@ -65,6 +70,47 @@ def test_remote_read_is_chosen_where_most_stored_samples_are_wanted(prometheus: 
     coarse = prom_api.fetch(prometheus, step=3600, **asked)  # type: ignore[arg-type]
     assert "read by remote read" in fine.sources["reason"][0]
     assert coarse.sources["reason"][0] is None
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prometheus as users have them: metrics share labels, and external ones name it."""
+    times = [START + STEP * i for i in range(400)]
+    held: list[Written] = [
+        (f'{name}{{node="a",pod="cilium-a"}}', times, [float(i) for i in range(400)])
+        for name in ("cilium_endpoint", "cilium_identity", "cilium_policy")
+    ]
+    config = "global: {external_labels: {cluster: prod, replica: a}}"
+    with serving(held, tmp_path_factory.mktemp("scraped"), config=config) as url:
+        yield url
+
+
+@pytest.mark.prometheus
+def test_remote_read_is_chosen_where_metrics_have_the_same_labels(scraped: str) -> None:
+    made = prom_api.fetch(scraped, start=START, end=START + 399 * STEP, step=15, waits=QUICK)
+    assert "read by remote read" in made.sources["reason"][0]
+    assert len(made.samples) == 3 * 400
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("step", ["15s", "1h"], ids=["remote read", "query_range"])
+def test_the_external_label_of_a_server_names_the_cluster(scraped: str, step: str) -> None:
+    end = (START + 399 * STEP) / 1000
+    made = capacity.read(scraped, start=START / 1000, end=end, step=step)
+    assert made.series["cluster"].unique().to_list() == ["prod"]
+    named = capacity.read(scraped, start=START / 1000, end=end, step=step, cluster="mine")
+    assert named.series["cluster"].unique().to_list() == ["mine"]
+
+
+@pytest.mark.prometheus
+def test_equal_series_of_two_servers_are_of_two_clusters(scraped: str, tmp_path: Path) -> None:
+    held = [('cilium_endpoint{node="a",pod="cilium-a"}', [START], [7.0])]
+    config = "global: {external_labels: {k8s_cluster: test}}"
+    with serving(held, tmp_path, config=config) as other:
+        made = capacity.read([scraped, other], start=START / 1000, end=START / 1000, step="15s",
+                             metrics="cilium_endpoint")  # fmt: skip
+    rows = made.samples.join(made.series, on="series").select("cluster", "node", "value").rows()
+    assert rows == [("prod", "a", 0.0), ("test", "a", 7.0)]
 
 
 @pytest.mark.prometheus
