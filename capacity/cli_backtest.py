@@ -86,9 +86,11 @@ def ledger(folder: Path, detail: str, chart: Path | None, output: str) -> None:
 def _show(scores: pl.DataFrame, trials: pl.DataFrame, detail: str, output: str, title: str) -> None:
     from capacity.backtesting import overall
     from capacity.printing import show
+    from capacity.tables import SCORES, TRIALS
 
     told = {"overall": overall(scores), "scores": scores, "trials": trials}[detail]
-    show(told, output, title=title)  # type: ignore[arg-type]
+    of = TRIALS if detail == "trials" else SCORES
+    show(told, output, of=of, title=title)  # type: ignore[arg-type]
 
 
 def _draw(scores: pl.DataFrame, chart: Path | None) -> None:

@@ -80,6 +80,7 @@ def shapes(
     from capacity.shapes import laws
     from capacity.shapes.frontier import frontier, use
     from capacity.shapes.mesh import compare, split_of, uses
+    from capacity.tables import MESH_USE, SHAPE_FRONTIER, SHAPE_USE
 
     version = version_of(cilium)
     shape, counted = _shape(sources, options, told, version)
@@ -103,12 +104,13 @@ def shapes(
         sys.stdout.write(tables["mesh" if splits else "frontier"].write_csv())
     else:
         own = edge.filter(services=shape.services, policies=1.0)
-        printing.show(used, "table", columns=_SHOWN,
+        printing.show(used, "table", columns=_SHOWN, of=SHAPE_USE,
                       title=f"{shape.nodes:,} nodes x {shape.pods_per_node:g} pods")  # fmt: skip
-        printing.show(own, "table", title="Most nodes, by pods a node")
+        printing.show(own, "table", of=SHAPE_FRONTIER, title="Most nodes, by pods a node")
         if splits:
             printing.show(turned(tables["mesh"]), "table", title="One cluster, or several")
             printing.show(tables["mesh_use"].filter(tables["mesh_use"]["usage"] > _WORTH), "table",
+                          of=MESH_USE,
                           title="Limits of each, used by more than a tenth")  # fmt: skip
     if used["status"].is_in(["raise", "redesign"]).any():
         sys.exit(SHORT)
