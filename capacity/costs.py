@@ -15,15 +15,17 @@ import numpy as np
 import polars as pl
 
 from capacity.errors import ExportError, SchemaError
+from capacity.models.bend import Bend, bend_spread
 from capacity.models.pooling import Evidence, Pooled, pooled
 from capacity.models.prior import BASE, prior, told
 from capacity.node_evidence import NOTHING, NodeEvidence, node_evidence
-from capacity.tables import EVIDENCE, check
+from capacity.tables import BENDS, EVIDENCE, Table, check
 
 Key = tuple[str, str | None, str]
 # Costs of resident memory hold for what a limit is held against, too: maps are its constant part
 PRIOR_OF: Final = {"memory": "memory_rss"}
 _FILE: Final = "evidence.parquet"
+_BENDS: Final = "bends.parquet"
 _KEYS: Final = ("component", "subject", "quantity")
 
 
@@ -37,12 +39,15 @@ class Aside:
         Driver → bytes of maps that one more of it makes (kernel_memory.py). [byte]
     fleet
         (component, subject, quantity) → costs pooled over other clusters.
+    bends
+        The same → standard deviation of bends that other clusters showed. [1]
     panel
         Table node_panel of the cluster.
     """
 
     slopes: Mapping[str, float] = field(default_factory=dict)
     fleet: Mapping[Key, Pooled] = field(default_factory=dict)
+    bends: Mapping[Key, float] = field(default_factory=dict)
     panel: pl.DataFrame | None = None
 
 
@@ -50,6 +55,7 @@ class Aside:
 class Believed:
     """Costs believed beforehand: driver → mean and standard deviation, and whose they are.
 
+    `bend` is the standard deviation of bends beyond the data, None where no fleet tells.
     `first` are their standard deviations before the cluster's own nodes told theirs (`nodes`).
     """
 
@@ -57,6 +63,7 @@ class Believed:
     source: Mapping[str, str]
     first: Mapping[str, float] = field(default_factory=dict)
     nodes: NodeEvidence = NOTHING
+    bend: float | None = None
 
     def of(self, names: list[str]) -> tuple[tuple[float, float], ...] | None:
         """Give them in the order of drivers, nan where nothing is believed; None for none."""
@@ -84,7 +91,8 @@ def believed(limit: Mapping[str, Any], aside: Aside) -> Believed:
         n: f"fleet: {mean:,.4g} ± {deviation:,.2g}; pooled over {fleet.clusters} other clusters"
         for n, (mean, deviation) in own.items()
     }
-    return Believed({**costs, **own}, {**source, **words})
+    bend = aside.bends.get((component, subject, quantity))
+    return Believed({**costs, **own}, {**source, **words}, bend=bend)
 
 
 def with_nodes(
@@ -98,7 +106,7 @@ def with_nodes(
         for name in told.costs
         if known.costs.get(name, (0.0, 0.0))[0] > 0
     }
-    return Believed({**known.costs, **told.costs}, known.source, first, told)
+    return Believed({**known.costs, **told.costs}, known.source, first, told, known.bend)
 
 
 def evidence_rows(limit: Mapping[str, Any], told: Evidence, time: Any) -> list[dict[str, Any]]:
@@ -133,16 +141,12 @@ def fleet_costs(place: str, cluster: str) -> dict[Key, Pooled]:
     ExportError
         If there is no such file, or one cannot be read.
     """
-    root = Path(place)
-    files = sorted(root.rglob(_FILE)) if root.is_dir() else [root] if root.is_file() else []
+    files = _files(place)
     if not files:
         raise ExportError(
             f"pool: {place} holds no {_FILE}; give a folder with plans (--out) of other clusters"
         )
-    rows = pl.concat([_read(file) for file in files]).filter(pl.col("cluster") != cluster)
-    # Of two plans with one newest time the later file holds: rows stay in the order of files
-    rows = rows.sort("cluster", maintain_order=True)
-    newest = rows.filter(pl.col("time") == pl.col("time").max().over("cluster"))
+    newest = _others([_read(file, EVIDENCE) for file in files], cluster)
     out: dict[Key, Pooled] = {}
     for key, part in newest.partition_by(list(_KEYS), as_dict=True, maintain_order=True).items():
         told = [_evidence(one) for one in part.partition_by("cluster")]
@@ -153,13 +157,48 @@ def fleet_costs(place: str, cluster: str) -> dict[Key, Pooled]:
     return out
 
 
-def _read(file: Path) -> pl.DataFrame:
+def fleet_bends(place: str, cluster: str) -> dict[Key, float]:
+    """Tell how far laws of all other clusters bent, from the tables beside their evidence.
+
+    Raises
+    ------
+    ExportError
+        If one cannot be read.
+    """
+    beside = [file.with_name(_BENDS) for file in _files(place)]
+    told = [_read(file, BENDS) for file in beside if file.is_file()]
+    if not told:
+        return {}
+    # A plan made twice says it once
+    rows = _others(told, cluster).unique(["cluster", *_KEYS], keep="last", maintain_order=True)
+    out: dict[Key, float] = {}
+    for key, part in rows.partition_by(list(_KEYS), as_dict=True, maintain_order=True).items():
+        seen = [Bend(*one) for one in part.select("bend", "doubt", "reach").iter_rows()]
+        out[key[0], key[1], key[2]] = bend_spread(seen)
+    return out
+
+
+def _files(place: str) -> list[Path]:
+    root = Path(place)
+    return sorted(root.rglob(_FILE)) if root.is_dir() else [root] if root.is_file() else []
+
+
+def _others(frames: list[pl.DataFrame], cluster: str) -> pl.DataFrame:
+    """Give the newest rows of each other cluster."""
+    rows = pl.concat(frames).filter(pl.col("cluster") != cluster)
+    # Of two plans with one newest time the later file holds: rows stay in the order of files
+    rows = rows.sort("cluster", maintain_order=True)
+    return rows.filter(pl.col("time") == pl.col("time").max().over("cluster"))
+
+
+def _read(file: Path, table: Table) -> pl.DataFrame:
     try:
-        frame = check(pl.read_parquet(file), EVIDENCE)
+        frame = check(pl.read_parquet(file), table)
     except (OSError, pl.exceptions.PolarsError, SchemaError) as error:
         told = " ".join(str(error).split())
-        raise ExportError(f"pool: {file}: is no table evidence of a plan: {told}") from None
-    if not frame["value"].is_finite().all():
+        raise ExportError(f"pool: {file}: is no table {table.name} of a plan: {told}") from None
+    numbers = frame.select(pl.col(pl.Float64))
+    if not all(column.is_finite().all() for column in numbers):
         raise ExportError(f"pool: {file}: holds values that are no numbers; plan that cluster anew")
     return frame
 

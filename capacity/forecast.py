@@ -21,7 +21,7 @@ from capacity.evidence import set_beyond, too_few
 from capacity.facts import derivations
 from capacity.growth import DRAWS, Growth, node_counts
 from capacity.models import LinearDrivers
-from capacity.models.linear_drivers import MIN_ROWS, Array
+from capacity.models.linear_drivers import EXTRAPOLATION_SD, MIN_ROWS, Array
 from capacity.models.recurring import Recurring, recurring
 from capacity.models.scoring import LEVELS
 from capacity.settings import PlanSettings
@@ -161,7 +161,10 @@ def fit_quantity(
     beliefs = with_nodes(beliefs, limit, free["time"], aside)
     rows = demand(rows, names, limit, settings.seed)
     fixed = tuple(np.nan if cost is None else cost for cost in terms.values())
-    model = LinearDrivers(fixed=fixed, draws=DRAWS, seed=settings.seed, prior=beliefs.of(names))
+    model = LinearDrivers(
+        fixed=fixed, draws=DRAWS, seed=settings.seed, prior=beliefs.of(names),
+        bend=EXTRAPOLATION_SD if beliefs.bend is None else beliefs.bend,
+    )  # fmt: skip
     model.fit(rows.select(names).to_numpy(), rows["value"].to_numpy())
     season = _without_season(model, rows, names, growth.step)
     counts = _looked_at(growth, settings)
@@ -295,7 +298,7 @@ def _backtest(
     if cut < 8:
         return None, None
     drivers, target = rows.select(names).to_numpy(), rows["value"].to_numpy()
-    past = LinearDrivers(fixed=model.fixed, draws=100, seed=model.seed, prior=model.prior)
+    past = LinearDrivers(**model.get_params() | {"draws": 100, "spent": 0.0})
     past.fit(drivers[:cut], target[:cut])
     nodes = rows["nodes"].to_numpy()
     drawn = past.sample(drivers[cut:], reach=nodes[cut:] / nodes[:cut].max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,11 +13,13 @@ from capacity.costs import evidence_rows
 from capacity.driver_draws import scenario_draws
 from capacity.forecast import DAY, OUTLOOK_DAYS, Fitted, quantiles
 from capacity.growth import DRAWS, Growth, node_counts
+from capacity.models.bend import bend
 from capacity.models.linear_drivers import Array
 from capacity.models.pooling import Evidence, evidence, joined
 from capacity.models.prior import BASE
 from capacity.settings import PlanSettings
 from capacity.tables import (
+    BENDS,
     EVIDENCE,
     EXHAUSTION,
     EXPLANATION,
@@ -131,6 +134,23 @@ def evidence_table(fitted: list[Fitted]) -> pl.DataFrame:
         for row in evidence_rows(item.limit, _evidence(item), item.rows["time"].max())
     ]
     return check(pl.DataFrame(rows, schema=EVIDENCE.schema), EVIDENCE)
+
+
+def bends_table(fitted: list[Fitted]) -> pl.DataFrame:
+    """Give table bends: of quantities whose node count grew by a tenth over the newer half."""
+    told = [
+        (item, bend(item.model, item.known.select(item.names).to_numpy(),
+                    item.known["value"].to_numpy(), item.known["nodes"].to_numpy()))
+        for item in fitted
+        if any(np.isnan(cost) for cost in item.fixed)
+    ]  # fmt: skip
+    rows = [
+        {key: item.limit[key] for key in ("cluster", "component", "subject", "quantity")}
+        | {"time": item.rows["time"].max(), **asdict(one)}
+        for item, one in told
+        if one is not None
+    ]
+    return check(pl.DataFrame(rows, schema=BENDS.schema), BENDS)
 
 
 def _evidence(item: Fitted) -> Evidence:

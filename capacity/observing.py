@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from capacity import censored, facts, shipped
-from capacity.costs import Aside, fleet_costs
+from capacity.costs import Aside, fleet_bends, fleet_costs
 from capacity.doubts import corrected, doubts
 from capacity.errors import ExportError
 from capacity.export import Metrics
@@ -82,10 +82,11 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     bounds = limits(steps, inventory, settings, version)
     kernel = kernel_memory(steps, driven, inventory, settings, version)
     fleet = fleet_costs(settings.pool, cluster) if settings.pool else {}
+    bends = fleet_bends(settings.pool, cluster) if settings.pool else {}
     panel = told.panel.with_columns(pl.col("map_bytes") * kernel.ratio)
     seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds, kernel, Aside(kernel.slopes, fleet, panel), told.usage, told.spikes,
+        bounds, kernel, Aside(kernel.slopes, fleet, bends, panel), told.usage, told.spikes,
     )  # fmt: skip
     return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
 

@@ -12,6 +12,7 @@ from capacity.errors import ModelError
 from capacity.export import told_once
 from capacity.forecast import Fitted, fit_quantity
 from capacity.forecast_tables import (
+    bends_table,
     evidence_table,
     exhaustion_row,
     explanation_table,
@@ -51,7 +52,7 @@ from capacity.verdicts import (
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
     "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook",
-    "evidence", "scenario", "usage", "spikes", "peaks",
+    "evidence", "bends", "scenario", "usage", "spikes", "peaks",
     "maps", "map_fill", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
     "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
 )  # fmt: skip
@@ -74,6 +75,7 @@ class Plan:
     explanation: pl.DataFrame
     sensitivity: pl.DataFrame
     evidence: pl.DataFrame
+    bends: pl.DataFrame
     usage: pl.DataFrame
     spikes: pl.DataFrame
     peaks: pl.DataFrame
@@ -187,6 +189,7 @@ def _fitted_frames(
         "explanation": explanation_table(fitted),
         "sensitivity": sensitivity_table(fitted, growth, settings),
         "evidence": evidence_table(fitted),
+        "bends": bends_table(fitted),
         "fits": fits_table([item.fit for item in fitted]),
     }
 

@@ -16,7 +16,7 @@ from capacity.driver_draws import scenario_draws
 from capacity.evidence import set_beyond
 from capacity.forecast import Fitted
 from capacity.growth import Growth, node_counts
-from capacity.models.linear_drivers import EXTRAPOLATION_SD, Array
+from capacity.models.linear_drivers import Array
 from capacity.settings import PlanSettings
 from capacity.tables import SENSITIVITY, check
 
@@ -165,9 +165,10 @@ def _rest(
     if reach > 1:
         free = np.isnan(np.asarray(item.fixed))
         grown = float(np.median(model.draws_[:, 1:], axis=0)[free] @ case.drivers[free])
-        bends = [-_NORMAL * EXTRAPOLATION_SD, _NORMAL * EXTRAPOLATION_SD]
+        bends = [-_NORMAL * model.bend, _NORMAL * model.bend]
         values = [center + grown * (reach**bend - 1) for bend in bends]
-        out.append(_row(BEND, "reach", "1", bends, values, "judgment"))
+        basis = "fleet" if item.believed.bend is not None else "judgment"
+        out.append(_row(BEND, "reach", "1", bends, values, basis))
     return out
 
 

@@ -41,8 +41,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(6):
         place = out / f"c{i}" / "tables"
         place.mkdir(parents=True)
-        table = forecast_tables.evidence_table([fitted(f"c{i}", 120, 10 + i)])
-        table.write_parquet(place / "evidence.parquet")
+        item = fitted(f"c{i}", 120, 10 + i)
+        forecast_tables.evidence_table([item]).write_parquet(place / "evidence.parquet")
+        forecast_tables.bends_table([item]).write_parquet(place / "bends.parquet")
     return out
 
 
@@ -67,6 +68,28 @@ def test_a_cluster_with_a_history_of_its_own_borrows_little(pool: Path) -> None:
     alone = fitted("other", 120, 77)
     at = int(np.searchsorted(own.counts, 2000))
     assert np.median(own.draws[:, at]) == pytest.approx(np.median(alone.draws[:, at]), rel=0.03)
+
+
+def test_a_fleet_of_straight_laws_narrows_what_lies_beyond_the_data(pool: Path) -> None:
+    bends = costs.fleet_bends(str(pool), "young")
+    assert bends["agent", None, "memory"] < 0.1
+    fleet = costs.fleet_costs(str(pool), "young")
+    wide = fitted("young", 20, 3, costs.Aside({}, fleet))
+    narrow = fitted("young", 20, 3, costs.Aside({}, fleet, bends))
+    at = int(np.searchsorted(wide.counts, 2000))
+    spread = [float(np.ptp(np.quantile(one.draws[:, at], [0.05, 0.95]))) for one in (wide, narrow)]
+    assert spread[1] < 0.8 * spread[0]
+
+
+def test_bends_of_older_plans_are_not_asked_for_and_broken_ones_are_told(
+    pool: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "evidence.parquet"
+    own.write_bytes((pool / "c0" / "tables" / "evidence.parquet").read_bytes())
+    assert costs.fleet_bends(str(tmp_path), "c") == {}
+    (tmp_path / "bends.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ExportError, match="is no table bends of a plan"):
+        costs.fleet_bends(str(tmp_path), "c")
 
 
 def test_a_cluster_does_not_borrow_from_itself(pool: Path) -> None:

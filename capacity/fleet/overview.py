@@ -13,7 +13,7 @@ import polars as pl
 from capacity.fleet.members import Member
 from capacity.fleet.mesh import meshes, settings_of
 from capacity.fleet.tables import ADVICE, FLEET
-from capacity.tables import EVIDENCE, check
+from capacity.tables import Table, check
 
 SCHEMA: Final = "capacity.fleet/1"
 _TOP: Final = 20
@@ -59,16 +59,16 @@ def advice_table(results: Sequence[Result]) -> pl.DataFrame:
     return check(pl.DataFrame(rows, schema=ADVICE.schema, orient="row"), ADVICE)
 
 
-def evidence_table(results: Sequence[Result]) -> pl.DataFrame:
-    """Give table evidence of all clusters, for others to borrow costs from (--pool)."""
+def lent(results: Sequence[Result], table: Table) -> pl.DataFrame:
+    """Give table evidence or bends of all clusters, for others to borrow from (--pool)."""
     rows = [
         {**row, "cluster": result["cluster"]}
         for result in results
-        for row in result.get("evidence") or []
+        for row in result.get(table.name) or []
     ]
-    frame = pl.DataFrame(rows, schema={**EVIDENCE.schema, "time": pl.String})
+    frame = pl.DataFrame(rows, schema={**table.schema, "time": pl.String})
     at = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="ms", time_zone="UTC")
-    return check(frame.with_columns(at), EVIDENCE)
+    return check(frame.with_columns(at), table)
 
 
 def _raw(dtype: Any) -> Any:

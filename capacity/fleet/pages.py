@@ -16,7 +16,7 @@ import polars as pl
 from capacity.changes import Change, changes
 from capacity.errors import CapacityError, SettingsError
 from capacity.fleet.members import Member
-from capacity.fleet.overview import Fleet, by_urgency, collected, evidence_table
+from capacity.fleet.overview import Fleet, by_urgency, collected, lent
 from capacity.fleet.results import OUTCOME
 from capacity.fleet.running import FLEET as FOLDER
 from capacity.fleet_settings import FleetSettings
@@ -43,6 +43,7 @@ from capacity.report.site import (
 )
 from capacity.report.summary import changes_lines, escaped
 from capacity.report.summary import table as lines_of
+from capacity.tables import BENDS, EVIDENCE
 from capacity.telling import amount
 from capacity.warm import Start
 from capacity.writing import file_name, write
@@ -101,9 +102,10 @@ def write_fleet(
             frame.write_parquet(parquet)
             write(part / f"{name}.parquet", parquet.getvalue())
             write(part / f"{name}.csv", frame.write_csv())
-        evidence = BytesIO()
-        evidence_table(results).write_parquet(evidence)
-        write(part / "evidence.parquet", evidence.getvalue())
+        for table in (EVIDENCE, BENDS):
+            parquet = BytesIO()
+            lent(results, table).write_parquet(parquet)
+            write(part / f"{table.name}.parquet", parquet.getvalue())
         for path, text in mesh_values(members, fleet.mesh_settings).items():
             write(part / "mesh" / path, text)
         write(part / "timing.json", to_json(timing))

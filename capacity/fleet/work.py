@@ -148,6 +148,7 @@ def aggregate(made: Plan) -> dict[str, Any]:
         "findings": records(made.exhaustion.select(FINDING)),
         # Costs of containers: what maps hold is mostly Cilium's own arithmetic
         "evidence": records(made.evidence.filter(pl.col("component") != "map")),
+        "bends": records(made.bends.filter(pl.col("component") != "map")),
         "advice": records(
             made.recommendation.filter(pl.col("status").is_in(_TO_DO)).select(ADVICE)
         ),

@@ -25,6 +25,10 @@ MIN_ROWS: Final = 5
 # Statistics (1981), section 4.5; MAD to standard deviation 1.4826: ibid., section 5.1.
 _HUBER: Final = 1.345
 _MAD: Final = 1.4826
+# Standard deviation of the bend γ beyond the data: at twice the observed size one in three draws
+# is off by more than 10 %. A judgment, told as such in docs/explanation.md; the backtests of a
+# simulated cluster with known truth show what it covers.
+EXTRAPOLATION_SD: Final = 0.15
 
 
 def block_rows(rows: int, draws: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -68,6 +72,8 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     prior : sequence of (mean, standard deviation), optional
         What is believed of each cost beforehand, nan where nothing is. It weighs as much as a row
         of data that told the cost with this deviation: the more data, the less it counts.
+    bend : float
+        Standard deviation of the bend beyond the data. [1]
     spent : float
         Rows' worth of information that was taken from the target before, as a season's profile
         is: residuals are wider for it. [1]
@@ -105,12 +111,14 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         prior: tuple[tuple[float, float], ...] | None = None,
         spent: float = 0.0,
+        bend: float = EXTRAPOLATION_SD,
     ) -> None:
         self.fixed = fixed
         self.draws = draws
         self.seed = seed
         self.prior = prior
         self.spent = spent
+        self.bend = bend
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> LinearDrivers:  # noqa: N803
         """Fit to rows in time order.
@@ -216,7 +224,7 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Drivers; a set for each draw carries the uncertainty of the drivers along.
         reach : array, shape (m,)
             Size divided by the largest size observed. Beyond 1 the part that grows is multiplied
-            by reach^γ, γ ~ N(0, EXTRAPOLATION_SD): a line that held so far may bend. Terms fixed
+            by reach^γ, γ ~ N(0, `bend`): a line that held so far may bend. Terms fixed
             by Cilium's arithmetic do not bend.
         ahead : array, shape (m,), optional
             Rows are times so many steps ahead: each has noise of its own, and the newest offset
@@ -236,7 +244,7 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         free = np.ones(self.n_features_in_, bool) if self.fixed is None else np.isnan(self.fixed)
         sure = np.einsum("bmp,bp->bm", drivers[:, :, ~free], self.draws_[:, 1:][:, ~free])
         grown = np.einsum("bmp,bp->bm", drivers[:, :, free], self.draws_[:, 1:][:, free])
-        bend = rng.normal(0, EXTRAPOLATION_SD, self.draws)[:, None]
+        bend = rng.normal(0, self.bend, self.draws)[:, None]
         left, doubt = (1.0, 1.0) if ahead is None else self._offset(np.asarray(ahead, float))
         noise = rng.choice(self.residuals_, (self.draws, 1 if ahead is None else drivers.shape[1]))
         stretch = np.maximum(np.asarray(reach, float), 1.0) ** bend
@@ -268,12 +276,6 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         ends = np.quantile(self.sample(X), [(1 - level) / 2, (1 + level) / 2], axis=0)
         return ends[0], ends[1]
-
-
-# Standard deviation of the bend γ beyond the data: at twice the observed size one in three draws
-# is off by more than 10 %. A judgment, told as such in docs/explanation.md; the backtests of a
-# simulated cluster with known truth show what it covers.
-EXTRAPOLATION_SD: Final = 0.15
 
 
 def _nnls(design: Array, target: Array, weights: Array) -> Array:

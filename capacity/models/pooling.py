@@ -22,6 +22,11 @@ _CLOSE: Final = 1e-6
 _LEAST: Final = 0.1
 # How far costs scatter before clusters tell, as heavy as one cluster: a single one tells nothing
 _SCATTER: Final = 0.3
+# A cluster tells how far costs scatter where that is so much more than its own noise
+_TELLING: Final = 3.0
+# What is told of scatter stays unless so many clusters show otherwise; and at least this share
+_CAREFUL: Final = 5.0
+_NARROWEST: Final = 0.5
 # An autocorrelation near 1 leaves no row that tells anything of its own
 _MOST: Final = 0.95
 
@@ -123,13 +128,32 @@ def pooled(told: Sequence[Evidence], believed: Mapping[str, tuple[float, float]]
     doubt = np.array([believed[name][1] for name in names]) / scale
     mean, spread = mixed(info, weighted, start, doubt)
     marginal = np.linalg.inv(np.linalg.inv(info + 1e-9 * np.eye(len(names))) + np.diag(spread**2))
-    error = np.sqrt(np.diagonal(np.linalg.inv(marginal.sum(axis=0) + np.diag(doubt**-2))))
+    cover = np.linalg.inv(marginal.sum(axis=0) + np.diag(doubt**-2))
+    honest = _honest(info, weighted, mean, cover + np.diag(spread**2))
+    spread, error = honest * spread, honest * np.sqrt(np.diagonal(cover))
     return Pooled(
         dict(zip(names, (mean * scale).tolist(), strict=True)),
         dict(zip(names, (spread * scale).tolist(), strict=True)),
         dict(zip(names, (error * scale).tolist(), strict=True)),
         len(parts),
     )
+
+
+def _honest(info: Array, weighted: Array, mean: Array, cover: Array) -> float:
+    """Give the factor by which costs of clusters scatter beside what is told of it.
+
+    Of each cluster the combination of costs that it knows best is compared with the fleet's: what
+    single drivers scatter by is hardly known, what they cost together is.
+    """
+    _, vectors = np.linalg.eigh(info)
+    best = vectors[:, :, -1]
+    own = np.einsum("ki,kij,kj->k", best, info, best)
+    between = np.einsum("ki,kij,jl,klm,km->k", best, info, cover, info, best)
+    off = np.einsum("ki,ki->k", best, weighted - info @ mean)
+    is_told = between > _TELLING * own
+    ratio = (off[is_told] ** 2 - own[is_told]) / between[is_told]
+    found = (float(ratio.sum()) + _CAREFUL) / (int(is_told.sum()) + _CAREFUL)
+    return float(np.sqrt(np.clip(found, _NARROWEST**2, 4.0)))
 
 
 def mixed(info: Array, weighted: Array, start: Array, doubt: Array) -> tuple[Array, Array]:

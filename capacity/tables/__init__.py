@@ -66,7 +66,7 @@ from capacity.tables.modeled import (
     STEPS,
     TRIALS,
 )
-from capacity.tables.peaks import PEAKS, SPIKES, USAGE
+from capacity.tables.peaks import BENDS, PEAKS, SPIKES, USAGE
 from capacity.tables.planned import (
     CHANGES,
     CONTROL_PLANE,
@@ -88,7 +88,7 @@ TABLES: Final = (
     EXHAUSTION, RECOMMENDATION, SCENARIOS, CONTROL_PLANE, UPGRADE, DRIFT, RIGHTSIZING, GUARDS,
     POLICY_GROWTH,
     SERVICE_GROWTH, POLICY_NODES, LB_TIER, DOUBTS, COVERAGE,
-    USAGE, SPIKES, PEAKS, MAP_FILL,
+    USAGE, SPIKES, PEAKS, BENDS, MAP_FILL,
     SHAPE_LAWS, SHAPE_USE, SHAPE_FRONTIER, MESH, MESH_SETTINGS, MESH_USE,
 )  # fmt: skip
 
@@ -114,6 +114,7 @@ def data_dictionary() -> pl.DataFrame:
 
 __all__ = [
     "BACKENDS",
+    "BENDS",
     "BPF_MAPS",
     "CHANGES",
     "CIDR_GROUPS",

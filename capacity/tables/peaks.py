@@ -46,6 +46,20 @@ SPIKES: Final = Table(
         Column("worst_node", pl.String, "", "of the largest", nullable=True),
     ),
 )
+BENDS: Final = Table(
+    "bends",
+    "how far one quantity's law bent beyond its first half: other clusters borrow it (--pool)",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("time", TIME, "", "newest time of the history"),
+        Column("bend", pl.Float64, "1", "γ: what grew came out reach^γ times as large"),
+        Column("doubt", pl.Float64, "1", "standard deviation of γ"),
+        Column("reach", pl.Float64, "1", "nodes then by the most of the first half"),
+    ),
+)
 PEAKS: Final = Table(
     "peaks",
     "what a limit must hold: the trend's quantile, and what comes on top of it",
