@@ -6,7 +6,7 @@ Imported by what starts and collects work, which must be quick to start: nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from capacity.units import format_bytes
@@ -57,3 +57,14 @@ def amount(value: float | None, unit: str) -> str:
     if unit == "byte":
         return format_bytes(value)
     return f"{value:,.0f}m" if unit == "millicore" else f"{value:,.0f}"
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """Give names as text, the first few of many.
+
+    >>> few(["b", "a", "a"]), few("edcba")
+    ('a, b', 'a, b, c and 2 more')
+    """
+    told = sorted(set(names))
+    more = f" and {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(told[:most]) + more

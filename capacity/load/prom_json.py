@@ -24,6 +24,7 @@ from capacity.load.files import whole
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.labels import LABEL_COLUMNS, label_columns
 from capacity.load.runs import Runs, in_order
+from capacity.telling import few
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -241,10 +242,21 @@ def _points(kind: str, result: Any, notes: tuple[str, ...]) -> Answer:
         points = points.drop_nulls()
     why = ["a value or time is no number"] if bad else []
     if native:
-        why.append(f"{native} native histograms are not read; ask for rate(…) or _count series")
+        why.append(
+            f"{native} native histograms{_of_names(result)} are not read; scrape classic ones"
+        )
     plain = tuple(_plain(one) for one in labels)
     times, values = points["time"].to_numpy(), points["value"].to_numpy()
     return Answer(plain, counts, times, values, bad + native, tuple(why), notes)
+
+
+def _of_names(result: list[Any]) -> str:
+    """Tell the metrics of native histograms, where the server does."""
+    told = [
+        one for one in result if isinstance(one, dict) and {"histogram", "histograms"} & one.keys()
+    ]
+    names = {str(one["metric"].get("__name__") or "") for one in told} - {""}
+    return f" of {few(names)}" if names else ""
 
 
 def _plain(labels: Mapping[str, Any]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from capacity.load.prom_json import Answer
 from capacity.load.prom_server import BrokenOffError, RefusedError, Server, patiently
 from capacity.load.remote_messages import message_class
 from capacity.load.xor import Floats, Integers, decode
+from capacity.telling import few
 
 Matcher = tuple[str, str, str]
 
@@ -191,7 +192,7 @@ def _understood(
     response: urllib3.BaseHTTPResponse, wanted: Wanted, hidden_labels: frozenset[str]
 ) -> Answer:
     kind = response.headers.get("content-type", "")
-    gathered = _Gathered([], [], [], [], [0, 0], hidden_labels)
+    gathered = _Gathered([], [], [], [], [0, 0], hidden_labels, set())
     try:
         if kind.startswith(_STREAMED):
             for batch in _batches(response):
@@ -215,13 +216,15 @@ class _Gathered:
     values: list[Floats]
     refused: list[int]
     hidden_labels: frozenset[str]
+    histograms: set[str]
 
 
 def _answer(gathered: _Gathered) -> Answer:
     stale, histograms = gathered.refused
     why = [f"{stale} staleness markers, which are no samples"] if stale else []
     if histograms:
-        why.append(f"{histograms} native histograms are not read; ask for rate(…) or _count series")
+        names = few(gathered.histograms)
+        why.append(f"{histograms} native histograms of {names} are not read; scrape classic ones")
     return Answer(
         tuple(gathered.labels),
         np.concatenate([np.zeros(0, np.int64), *gathered.counts]),
@@ -292,6 +295,7 @@ def _take_chunks(frames: Iterable[bytes], wanted: Wanted, gathered: _Gathered) -
         kept = [data for kind, data in told if kind == _XOR]
         if len(kept) < len(told):
             gathered.refused[1] += _histograms(told)
+            gathered.histograms.add(_name(series))
         if kept:
             gathered.labels.append(_labels(series.labels, gathered.hidden_labels))
             chunks.append(len(kept))
@@ -317,6 +321,10 @@ def _histograms(chunks: Sequence[tuple[int, bytes]]) -> int:
     return sum(int.from_bytes(data[:2], "big") for kind, data in chunks if kind != _XOR)
 
 
+def _name(series: Any) -> str:
+    return next((one.value for one in series.labels if one.name == "__name__"), "")
+
+
 def _labels(labels: Iterable[Any], hidden_labels: frozenset[str]) -> dict[str, str]:
     return {one.name: one.value for one in labels if one.value and one.name not in hidden_labels}
 
@@ -332,6 +340,7 @@ def _take_samples(body: bytes, wanted: Wanted, gathered: _Gathered) -> None:
     results = message_class("ReadResponse").FromString(unpacked).results
     found = [series for result in results for series in result.timeseries]
     gathered.refused[1] += sum(len(series.histograms) for series in found)
+    gathered.histograms.update(_name(series) for series in found if series.histograms)
     gathered.labels.extend(_labels(series.labels, gathered.hidden_labels) for series in found)
     samples = [sample for series in found for sample in series.samples]
     times = np.fromiter((sample.timestamp for sample in samples), np.int64, len(samples))

@@ -296,7 +296,7 @@ def segments_of(
             number, path, own.places & 0xFFFFFFFF, own.series, own.first,
             index.references[own.series], deleted or {},
         )  # fmt: skip
-        segment = tsdb_chunks.find(wanted, source)
+        segment = tsdb_chunks.find(wanted, index, source)
         if segment is not None:
             found.append(segment)
     return found

@@ -20,9 +20,10 @@ from capacity.load import object_store
 from capacity.load.checksums import TABLES, Sums, crc_of
 from capacity.load.gather import Gathered, Selection, Source
 from capacity.load.threads import parallel
-from capacity.load.tsdb_index import uvarint
+from capacity.load.tsdb_index import Index, uvarint
 from capacity.load.words import read_only
 from capacity.load.xor import Bits, Bytes, Floats, Integers, Words, chunk_into, rooms, told_of
+from capacity.telling import few
 
 Keys = npt.NDArray[np.uint32]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -110,7 +111,7 @@ def read(path: Path) -> Bytes:
         raise ExportError(f"{path.name}: cannot be read: {error.strerror}") from None
 
 
-def find(wanted: Wanted, source: Source) -> Segment | None:
+def find(wanted: Wanted, index: Index, source: Source) -> Segment | None:
     """Find chunks in their file; those that are not read are told."""
     many = len(wanted.offsets)
     try:
@@ -125,7 +126,9 @@ def find(wanted: Wanted, source: Source) -> Segment | None:
     for encoding in np.unique(kinds[(kinds >= 0) & (kinds != _XOR)]).tolist():
         what = _ENCODINGS.get(encoding, f"unknown encoding {encoding}")
         many = _said(data, begins[kinds == encoding])
-        _refuse(source, wanted, kinds == encoding, f"{what}, {many} samples, which is not read")
+        names = few(index.metrics(wanted.series[kinds == encoding]))
+        fault = f"{what} of {names}, {many} samples, which is not read"
+        _refuse(source, wanted, kinds == encoding, fault, many)
     is_good = kinds == _XOR
     if not is_good.all():
         begins, ends = begins[is_good], ends[is_good]
@@ -143,12 +146,15 @@ def _said(data: Bytes, begins: Integers) -> int:
     return int(high.astype(np.int64).sum() * 256 + low.astype(np.int64).sum())
 
 
-def _refuse(source: Source, wanted: Wanted, which: Bits, why: str) -> None:
+def _refuse(
+    source: Source, wanted: Wanted, which: Bits, why: str, samples: int | None = None
+) -> None:
+    """Tell chunks that are not read; counted as their samples where these are known."""
     many = int(which.sum())
     if many:
         at = int(wanted.offsets[which][0])
         told = f"chunk at {at}" if many == 1 else f"{many} chunks, the first at {at}"
-        source.refuse(f"chunks/{wanted.path.name}: {told}: {why}", many)
+        source.refuse(f"chunks/{wanted.path.name}: {told}: {why}", samples or many)
 
 
 def _look(path: Path, offsets: Integers) -> tuple[Bytes, Integers, Integers, Integers]:

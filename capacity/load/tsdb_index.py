@@ -63,6 +63,14 @@ class Index:
     places: Integers
     broken: int
 
+    def metrics(self, series: Integers) -> list[str]:
+        """Give the metric names of series, each once."""
+        pairs = self.labels.reshape(-1, 2)
+        name = self.texts.index(_NAME) if _NAME in self.texts else -1
+        is_named = np.repeat(np.isin(np.arange(len(self.many)), series), self.many)
+        found = np.unique(pairs[is_named & (pairs[:, 0] == name), 1])
+        return [_text(self.texts[at]) for at in found.tolist()]
+
 
 def open_index(data: Bytes) -> Opened:
     """Read the head of an index.
@@ -203,6 +211,12 @@ def uvarint_at(table: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise IndexFaultError("is damaged: a number has more than 10 bytes")
+
+
+def varint_at(table: bytes, at: int) -> tuple[int, int]:
+    """Give a signed varint, and the place after it."""
+    value, at = uvarint_at(table, at)
+    return (value >> 1) ^ -(value & 1), at
 
 
 def _text(raw: bytes) -> str:

@@ -21,8 +21,16 @@ from numba import njit
 
 from capacity.load.checksums import crc32c
 from capacity.load.gather import Source
-from capacity.load.tsdb_index import IndexFaultError, Wants, string_at, uvarint_at, varint
+from capacity.load.tsdb_index import (
+    IndexFaultError,
+    Wants,
+    string_at,
+    uvarint_at,
+    varint,
+    varint_at,
+)  # fmt: skip
 from capacity.load.xor import Bytes, Floats, Integers
+from capacity.telling import few
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -34,10 +42,14 @@ _KIND, _SNAPPY, _ZSTD = 7, 8, 16
 _SERIES, _SAMPLES, _TOMBSTONES = 1, 2, 3
 # tsdb/record/record.go, Type: what is not read, by name
 _OTHERS: Final[Mapping[int, str]] = {
-    7: "native histograms", 8: "native histograms", 9: "native histograms",
-    10: "native histograms", 11: "samples of the second form", 12: "native histograms",
+    11: "samples of the second form",
+    12: "native histograms",
     13: "native histograms",
-}  # fmt: skip
+}
+# Native histograms, and which of them are of floats
+_HISTOGRAMS: Final[Mapping[int, bool]] = {7: False, 8: True, 9: False, 10: True}
+# Schema of histograms with bounds of their own: model/histogram/generic.go, CustomBucketsSchema
+_CUSTOM: Final = -53
 # Identity and time of the first sample
 _BASE: Final = 16
 # A sample takes at least a byte for each delta, and eight for its value
@@ -58,6 +70,7 @@ class _Log:
     samples: list[tuple[Integers, Integers, Floats]] = field(default_factory=list)
     deleted: list[tuple[int, int, int]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
+    histograms: list[int] = field(default_factory=list)
 
 
 def read(
@@ -93,7 +106,9 @@ def read(
         _read_segment(path, log, source, told)
     for what, many in log.others.items():
         source.refuse(f"{many} records of {what}, which are not read", many)
-    return _frame(log, source, _wanted(told, wants))
+    is_wanted = _wanted(told, wants)
+    _tell_histograms(log, source, list(told), is_wanted)
+    return _frame(log, source, is_wanted)
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -119,6 +134,8 @@ def _read_segment(path: Path, log: _Log, source: Source, told: dict[Labels, int]
                 records.append(record)
             elif kind == _TOMBSTONES:
                 log.deleted += _tombstones(record)
+            elif kind in _HISTOGRAMS:
+                log.histograms += _histograms(record, is_float=_HISTOGRAMS[kind])
             elif what := _OTHERS.get(kind):
                 log.others[what] = log.others.get(what, 0) + 1
     except OSError as error:
@@ -253,6 +270,51 @@ def _tombstones(record: bytes) -> Iterator[tuple[int, int, int]]:
         if at < 0:
             raise IndexFaultError("a list of deleted samples is cut off")
         yield reference, int(first), int(last)
+
+
+def _histograms(record: bytes, *, is_float: bool) -> Iterator[int]:
+    """Give the reference of each native histogram of a record.
+
+    Format: tsdb/record/record.go, DecodeHistogram and DecodeFloatHistogram (v2.42, v3.5).
+    """
+    first = int.from_bytes(record[1:9], "big")
+    at = 1 + _BASE
+    while at < len(record):
+        change, at = varint_at(record, at)
+        _, at = varint_at(record, at)
+        # A byte tells of resets; schema, bound of the zero bucket, its count, count and sum follow
+        schema, at = varint_at(record, at + 1)
+        at = at + 32 if is_float else uvarint_at(record, uvarint_at(record, at + 8)[1])[1] + 8
+        for _ in range(2):
+            many, at = uvarint_at(record, at)
+            for _ in range(2 * many):
+                _, at = uvarint_at(record, at)
+        for _ in range(2):
+            at = _past(record, at, is_float=is_float)
+        if schema == _CUSTOM:
+            at = _past(record, at, is_float=True)
+        yield first + change
+
+
+def _past(record: bytes, at: int, *, is_float: bool) -> int:
+    """Give the place after a list of numbers."""
+    many, at = uvarint_at(record, at)
+    if is_float:
+        return at + 8 * many
+    for _ in range(many):
+        _, at = uvarint_at(record, at)
+    return at
+
+
+def _tell_histograms(
+    log: _Log, source: Source, told: list[Labels], is_wanted: npt.NDArray[np.bool_]
+) -> None:
+    numbers = [log.numbers.get(reference, -1) for reference in log.histograms]
+    wanted = [number for number in numbers if number < 0 or is_wanted[number]]
+    if wanted:
+        names = few(dict(told[number]).get("__name__", "") for number in wanted if number >= 0)
+        many = len(wanted)
+        source.refuse(f"{many} samples of native histograms of {names}, which are not read", many)
 
 
 def _wanted(told: Mapping[Labels, int], wants: Wants | None) -> npt.NDArray[np.bool_]:

@@ -98,7 +98,7 @@ def test_native_histograms_are_refused_and_counted(put: Put) -> None:
     text["data"]["result"][0]["histograms"] = [[1, {"count": "1"}], [2, {"count": "2"}]]
     made = capacity.read(put("a.json", json.dumps(text)))
     assert made.sources.row(0)[2:5] == (3, 1, 2)
-    assert "2 native histograms are not read" in made.sources["reason"][0]
+    assert "2 native histograms of up are not read" in made.sources["reason"][0]
 
 
 def test_values_that_are_no_numbers_are_refused_and_counted(put: Put) -> None:

@@ -208,7 +208,7 @@ def test_native_histograms_are_refused_by_name_and_counted() -> None:
         Reply(b"", headers=STREAMED), Reply(frame(message.SerializeToString()), headers=STREAMED)
     )
     assert made.sources["refused"].to_list() == [7]
-    assert "7 native histograms are not read" in made.sources["reason"][0]
+    assert "7 native histograms of up are not read" in made.sources["reason"][0]
 
 
 def test_a_server_without_remote_read_is_told_where_it_is_asked_for() -> None:
