@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from capacity.inventory import Inventory
     from capacity.load import read, read_inventory
     from capacity.planning import Plan, plan
+    from capacity.scenario_settings import ScenarioSettings
     from capacity.settings import PlanSettings
 
 # Public name → module; loaded when first used, so that `capacity --help` stays quick
@@ -30,6 +31,7 @@ _PUBLIC: Final = {
     "Metrics": "capacity.export",
     "Plan": "capacity.planning",
     "PlanSettings": "capacity.settings",
+    "ScenarioSettings": "capacity.scenario_settings",
     "backtest": "capacity.backtesting",
     "plan": "capacity.planning",
     "read": "capacity.load",
@@ -44,6 +46,7 @@ __all__ = [
     "Metrics",
     "Plan",
     "PlanSettings",
+    "ScenarioSettings",
     "backtest",
     "charts",
     "cilium",

@@ -105,7 +105,7 @@ def report(context: click.Context, /, notebook: str | None, out: Path, **given: 
 
 
 def _task(notebook: str, out: Path, began: datetime, given: dict[str, Any]) -> Any:
-    from capacity.report.notebook import OF_A_CLUSTER, find, settings_for, source_of
+    from capacity.report.notebook import OF_A_CLUSTER, find, of_all, settings_for, source_of
     from capacity.report.runs import Task, named
     from capacity.report.secrets import secrets_of
     from capacity.units import parse_duration
@@ -116,7 +116,10 @@ def _task(notebook: str, out: Path, began: datetime, given: dict[str, Any]) -> A
     said = given["said"] & set(values)
     for name in names:
         find(name)
-    settings = [settings_for(name, values, given["changes"], said) for name in names]
+    asked = dict.fromkeys(names, (given["changes"], said))
+    if notebook == "all":
+        asked = {name: of_all(name, given["changes"], said) for name in names}
+    settings = [settings_for(name, values, *asked[name]) for name in names]
     label = given["name"] or given["cluster"] or _label(source_of(settings[0]), names[0])
     limit = given["timeout"]
     return Task(

@@ -46,6 +46,7 @@ def scenario(source: str, texts: tuple[str, ...], at: str, output: str, **told: 
       capacity scenario ./export --at today --change 'new: cilium=1.18, bpf-lb-map-max=131072'
     """
     from capacity.printing import print_json
+    from capacity.scenario_findings import answer
     from capacity.scenario_text import parse
     from capacity.scenarios import scenarios
 
@@ -57,6 +58,7 @@ def scenario(source: str, texts: tuple[str, ...], at: str, output: str, **told: 
     elif output == "csv":
         sys.stdout.write(done.scenarios.write_csv())
     else:
+        click.echo(f"\n{answer(done)[2]}.\n")
         _show(done.scenarios, done.control_plane, done.cluster)
     for note in done.notes:
         click.echo(f"warning: {note}", err=True)
@@ -78,12 +80,15 @@ def _show(table: pl.DataFrame, load: pl.DataFrame, cluster: str) -> None:
     base = named.filter(scenario=first)
     new = named.filter(pl.col("scenario") != first)
     new = new.join(base, on=list(said), how="anti", nulls_equal=True, maintain_order="left")
+    same = sorted(set(table["scenario"]) - {first} - set(new["scenario"]))
     named = pl.concat([base, new])
     order = pl.col("scenario").cast(pl.Enum(table["scenario"].unique(maintain_order=True)))
     columns = ("scenario", "nodes", "resource", "unit", "q50", "q95", "limit", "usage", "status",
                "note")  # fmt: skip
     show(named.sort(order, maintain_order=True), "table", columns=columns,
          title=f"Cluster {cluster}")  # fmt: skip
+    if same:
+        click.echo(f"Every limit is as it is: {', '.join(same)}")
     if not load.is_empty():
         click.echo()
         show(load, "table", columns=("scenario", "server", "what", "value", "unit", "limit", "why"),

@@ -18,6 +18,7 @@ from capacity import shipped
 from capacity.manifests import manifests as manifest_texts
 from capacity.planning import Plan
 from capacity.printing import cell
+from capacity.scenario_settings import ScenarioSettings
 from capacity.settings import DEMO, PlanSettings
 from capacity.tables import CHANGES
 from capacity.telling import amount, resource, without_secrets
@@ -253,7 +254,7 @@ def settings(plan: Plan) -> Html:
     return settings_of(plan.settings, plan.version)
 
 
-def settings_of(chosen: PlanSettings, cilium: str | None = None) -> Html:
+def settings_of(chosen: PlanSettings | ScenarioSettings, cilium: str | None = None) -> Html:
     """Give settings and versions; credentials are left out."""
     values = {f.name: getattr(chosen, f.name) for f in fields(chosen)}
     values["source"] = without_secrets(values["source"])

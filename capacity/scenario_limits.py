@@ -11,7 +11,7 @@ from capacity import facts
 from capacity.errors import SettingsError
 from capacity.limits import configured_sizes
 from capacity.observing import Observed
-from capacity.scenario_effects import successor
+from capacity.scenario_effects import selects_all, successor
 from capacity.scenario_text import Change
 from capacity.settings import PlanSettings
 from capacity.shapes import cluster_identities
@@ -121,6 +121,11 @@ def notes_of(change: Change, seen: Observed) -> list[str]:
                      "operator is taken as it is")  # fmt: skip
     if change.mesh > 1 or change.merge > 1:
         notes.append("the other clusters are taken to be like this one")
+    if change.mesh > 1 and selects_all(change, seen):
+        notes.append("policies select the pods of all clusters: up to Cilium 1.18 they do, unless "
+                     "policy-default-local-cluster is on")  # fmt: skip
+        if not len(seen.drivers["identities"].drop_nulls()):
+            notes.append("identities are not known: policy maps are told as of one cluster")
     if change.mesh > max(_sizes(change.cilium or seen.version)):
         notes.append(f"{change.mesh} clusters are more than a mesh can have")
     return [f"{change.name}: {note}" for note in notes]

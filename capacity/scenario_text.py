@@ -47,6 +47,7 @@ class Change:
 
     `merge` alike clusters become one, `split` parts are made of it, `mesh` alike clusters know
     each other; `shared` is the share of services, identities and policies that every one has.
+    `text` is how it was asked for.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Change:
     churn: float | None = None
     ces: bool | None = None
     kvstore: bool | None = None
+    text: str = ""
 
 
 BASE: Final = Change("as it is")
@@ -92,7 +94,7 @@ def parse(text: str) -> Change:
             faults.append(str(error))
     if faults:
         raise SettingsError(f"change {name.strip()!r}: {'; '.join(faults)}")
-    return Change(name.strip(), **values)
+    return Change(name.strip(), text=", ".join(items), **values)
 
 
 def _read(item: str, values: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ class Scenarios:
     scenarios: pl.DataFrame
     control_plane: pl.DataFrame
     notes: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def scenarios(
     table = check(pl.DataFrame(told, schema=SCENARIOS.schema), SCENARIOS)
     return Scenarios(
         seen.cluster, table, check(pl.DataFrame(load, schema=CONTROL_PLANE.schema), CONTROL_PLANE),
-        tuple(note for note in notes if note),
+        tuple(note for note in notes if note), (BASE, *changes),
     )  # fmt: skip
 
 

@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from capacity import charts, facts, scenario_findings
 from capacity.errors import SettingsError
+from capacity.report.notebook import of_all
+from capacity.scenario_settings import ScenarioSettings
 from capacity.scenario_text import BASE, parse
 from capacity.scenarios import Scenarios, _load, scenarios
 from capacity.settings import PlanSettings
@@ -136,7 +139,8 @@ def test_the_command_tells_what_differs(tmp_path: Path) -> None:
     assert "the other clusters are taken to be like this one" in done.stderr
     table = run("scenario", LAB.source, "--change", "none: nodes=x1", cwd=tmp_path)
     assert "as it is" in table.stdout
-    assert "none" not in table.stdout.split("API server")[0]
+    assert "Every limit is as it is: none" in table.stdout
+    assert "none" not in table.stdout.split("Every limit")[0]
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("as it is",)])
@@ -200,3 +204,56 @@ def test_another_version_has_its_own_maps_and_entries(lab: Scenarios, told: Scen
 
 def test_policies_of_a_mesh_select_the_pods_of_all_clusters_up_to_1_18(told: Scenarios) -> None:
     assert ratio(told, "mesh", "cilium_policy_*") > 1.8
+
+
+def test_the_answer_is_that_of_the_table(told: Scenarios) -> None:
+    first = scenario_findings.first_limits(told)
+    assert first["scenario"].to_list() == ["as it is", *(text.split(":")[0] for text in CHANGES)]
+    for one in first.iter_rows(named=True):
+        own = told.scenarios.filter(scenario=one["scenario"])
+        assert one["usage"] == own["usage"].max()
+        assert one["short"] == len(own.filter(status="short"))
+    kind, _, text = scenario_findings.answer(told)
+    short = len(first.filter(pl.col("short") > 0))
+    assert kind == "short"
+    assert text.startswith(f"{short} of {len(CHANGES)} scenarios run short; as it is, at 1,000")
+    assert scenario_findings.summary(told)["what changes"][1] == "nodes=2000"
+
+
+def test_each_scenario_is_a_bar_and_each_limit_a_group(told: Scenarios) -> None:
+    first = charts.scenario_first(told)
+    assert sorted(y for bar in first.data for y in bar.y) == sorted(set(told.scenarios["scenario"]))
+    limits = charts.scenario_limits(told)
+    assert [bar.name for bar in limits.data][:2] == ["as it is", "nodes"]
+    base = told.scenarios.filter(scenario="nodes", subject="lb4_services_v2").row(0, named=True)
+    bar = limits.data[1]
+    at = list(bar.y).index("map lb4_services_v2")
+    assert bar.x[at] == pytest.approx(100 * base["q50"] / base["limit"], rel=1e-4)
+
+
+def test_tables_of_scenarios_say_what_differs_and_what_servers_hold(told: Scenarios) -> None:
+    rows = scenario_findings.differences(told)
+    assert "map lb4_services_v2" in rows.filter(scenario="lb")["resource"].to_list()
+    assert "as it is" not in rows["scenario"].to_list()
+    servers = scenario_findings.servers(told)
+    assert servers.columns[:2] == ["what", "as it is"]
+    assert "kvstore: etcd database" in servers["what"].to_list()
+    shares = scenario_findings.shares(told)
+    assert shares["resource"][0] == scenario_findings.first_limits(told).sort(
+        "usage", descending=True
+    )["resource"][0]  # fmt: skip
+
+
+def test_the_notebooks_own_scenarios_are_of_each_kind_and_can_be_read() -> None:
+    changes = [parse(text) for text in ScenarioSettings().texts]
+    assert {change.cilium for change in changes} == {None, facts.LATEST}
+    assert {change.mesh for change in changes} == {1, 3}
+    assert len(changes) == 8
+    with pytest.raises(SettingsError, match=r"(?s)at: 'now'.*names no scenario"):
+        ScenarioSettings(at="now", changes=" ; ")
+
+
+def test_what_is_said_to_all_notebooks_goes_to_those_that_know_it() -> None:
+    said = (["nodes=500", "risk=0.05"], {"source", "pool"})
+    assert of_all("plan", *said) == said
+    assert of_all("scenarios", *said) == (["risk=0.05"], {"source"})

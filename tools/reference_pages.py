@@ -17,6 +17,7 @@ import polars as pl
 from capacity import facts
 from capacity.cli import cli
 from capacity.fleet_settings import FleetSettings
+from capacity.scenario_settings import ScenarioSettings
 from capacity.settings import PlanSettings
 from capacity.tables import TABLES
 
@@ -162,6 +163,11 @@ def fleet_settings() -> str:
     return _fields(FleetSettings)
 
 
+def scenario_settings() -> str:
+    """List the fields of ScenarioSettings."""
+    return _fields(ScenarioSettings)
+
+
 def _fields(kind: type[Any]) -> str:
     rows = (
         (_code(f.name), _code(f.type), _default(f), _cell(f.metadata.get("unit")),
@@ -209,7 +215,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     made.__name__: made
     for made in (
         tables, maps, metrics, quantities, limits, options, helm, removed_values, settings,
-        fleet_settings, commands,
+        fleet_settings, scenario_settings, commands,
     )
 }  # fmt: skip
 

@@ -13,24 +13,27 @@ from capacity import shipped
 from capacity.errors import SettingsError
 from capacity.fleet_settings import FleetSettings
 from capacity.report import own
+from capacity.scenario_settings import ScenarioSettings
 from capacity.settings import DRIVER_NAMES, PlanSettings, from_mapping
 
 # What a notebook is run with: the settings of a shipped one, or values of a user's own
-Given = PlanSettings | FleetSettings | Mapping[str, Any]
+Given = PlanSettings | ScenarioSettings | FleetSettings | Mapping[str, Any]
+Kind = type[PlanSettings] | type[ScenarioSettings] | type[FleetSettings]
 # A shipped notebook and the settings that its parameters cell must equal
-NOTEBOOKS: Final[dict[str, type[PlanSettings] | type[FleetSettings]]] = {
+NOTEBOOKS: Final[dict[str, Kind]] = {
     "plan": PlanSettings,
     "maps": PlanSettings,
     "policies": PlanSettings,
     "services_lb": PlanSettings,
     "resources": PlanSettings,
     "growth": PlanSettings,
+    "scenarios": ScenarioSettings,
     "upgrade": PlanSettings,
     "validation": PlanSettings,
     "fleet": FleetSettings,
 }
 # What `all` means: the notebooks over one cluster
-OF_A_CLUSTER: Final = tuple(name for name, kind in NOTEBOOKS.items() if kind is PlanSettings)
+OF_A_CLUSTER: Final = tuple(name for name, kind in NOTEBOOKS.items() if kind is not FleetSettings)
 
 
 def find(notebook: str | Path) -> Path:
@@ -145,7 +148,19 @@ def settings_for(
     return from_mapping(kind, made)
 
 
-def _kind(name: str) -> type[PlanSettings] | type[FleetSettings] | None:
+def of_all(name: str, changes: Iterable[str], said: Collection[str]) -> tuple[list[str], set[str]]:
+    """Give what a notebook takes of changes and options that were said to all of them.
+
+    A plan's take all; others their own parameters, drivers are none of them.
+    """
+    kind = NOTEBOOKS[name]
+    if kind is PlanSettings:
+        return list(changes), set(said)
+    known = {f.name for f in fields(kind)}
+    return [c for c in changes if c.partition("=")[0].strip() in known], known & set(said)
+
+
+def _kind(name: str) -> Kind | None:
     """Give the settings of a notebook; None where its parameters are its own."""
     if Path(name).suffix != ".ipynb":
         return NOTEBOOKS.get(name, PlanSettings)
