@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from capacity.cilium import policy
+from capacity.cilium.policy import rows
 from capacity.inventory import Inventory
 from capacity.load.inventories import read_inventory
 from capacity.tables import ENDPOINTS
@@ -46,14 +47,14 @@ def told(tool: ModuleType, folder: Path) -> pl.DataFrame:
 
 def selected(tables: Inventory) -> Inventory:
     """The inventory with a pod for each subject that its policies name."""
-    rows = []
+    told = []
     for n, row in enumerate(tables.policies.iter_rows(named=True)):
         specs = json.loads(row["object"])
         for spec in [specs.get("spec") or {}, *(specs.get("specs") or [])]:
             subject: dict[str, Any] = spec.get("endpointSelector") or spec.get("podSelector") or {}
             labels = {key.rpartition(":")[2]: text for key, text in (subject.get("matchLabels") or {}).items()}  # fmt: skip  # noqa: E501
-            rows.append((row["namespace"] or "default", f"p{n}", json.dumps(labels)))
-    pods = pl.DataFrame(rows, schema=["namespace", "pod", "labels"], orient="row")
+            told.append((row["namespace"] or "default", f"p{n}", json.dumps(labels)))
+    pods = pl.DataFrame(told, schema=["namespace", "pod", "labels"], orient="row")
     missing = [
         pl.lit(None, dtype).alias(name)
         for name, dtype in ENDPOINTS.schema.items()
@@ -90,6 +91,7 @@ def test_public_policies_make_entries_that_are_counted_as_listed(
     some = told.filter(pl.col("reason").is_null())["file"].unique().sort().gather_every(8)
     for name in some:
         tables = selected(read_inventory(folder / name))
-        counted = policy.count(tables, version="1.17").filter(pl.col("total") > 0)
-        listed = policy.resolve(tables, version="1.17").group_by("endpoint").len()
+        cluster = policy.ready(tables, version="1.17")
+        counted = rows.counts(cluster).filter(pl.col("total") > 0)
+        listed = rows.entries(cluster).group_by("endpoint").len()
         assert dict(counted.select("endpoint", "total").iter_rows()) == dict(listed.iter_rows())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,7 @@ from tests.cilium.test_policy import cases, inventory
 COLUMNS = ["endpoint", "direction", "identity", "protocol", "port", "prefix_length"]
 
 
+@cache
 def grown() -> Inventory:
     return inventory(cases("c")["c1-200x60"])
 

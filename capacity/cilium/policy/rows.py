@@ -156,31 +156,33 @@ def _partition(
 
 def entries(cluster: Cluster) -> pl.DataFrame:
     """List the entries of all endpoints: table policy_entries, by endpoint."""
-    frames = [_frame(cluster, group) for group in cluster.groups]
-    listed = pl.concat([ENTRIES.empty(), *frames])
-    return listed.sort("endpoint", maintain_order=True)
+    # Endpoints of a group have the same rows: these are made once, and joined
+    members = [(one.name, n) for n, group in enumerate(cluster.groups.values()) for one in group]
+    rows = [row for n, group in enumerate(cluster.groups) for row in _rows(cluster, group, n)]
+    schema = {**ENTRIES.schema, "endpoint": pl.Int64(), "identity": pl.List(pl.Int64)}
+    of_groups = pl.DataFrame(rows, schema=schema, orient="row").explode("identity")
+    of_groups = of_groups.rename({"endpoint": "group"})
+    return (
+        pl.DataFrame(members, schema={"endpoint": pl.String, "group": pl.Int64}, orient="row")
+        .sort("endpoint", maintain_order=True)
+        .join(of_groups, on="group", maintain_order="left_right")
+        .select(ENTRIES.schema.names())
+    )
 
 
-def _frame(cluster: Cluster, group: Group) -> pl.DataFrame:
-    names = [endpoint.name for endpoint in cluster.groups[group]]
-    rows: list[tuple[Any, ...]] = []
+def _rows(cluster: Cluster, group: Group, number: int) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of a group, identities as a list."""
     for name in DIRECTIONS:
         direction = direction_of(cluster, group, is_ingress=name == "ingress")
         for part in parts(cluster, direction):
             numbers = cluster.universe.numbers[bits_of(part.bits)].tolist()
             if part.bits & ANYONE:
                 numbers += [None] * (cluster.semantics.wildcard_rows - 1)
-            rows.append(
-                (
-                    name, numbers, PROTOCOL_NAMES[part.key.protocol], part.key.port, part.key.bits,
-                    part.key.prefix_length, part.action, part.redirect, part.auth,
-                    [origin.policy for origin in part.rules],
-                )
+            yield (
+                number, name, numbers, PROTOCOL_NAMES[part.key.protocol], part.key.port,
+                part.key.bits, part.key.prefix_length, part.action, part.redirect, part.auth,
+                [origin.policy for origin in part.rules],
             )  # fmt: skip
-    schema = {**ENTRIES.schema, "identity": pl.List(pl.Int64)}
-    schema.pop("endpoint")
-    frame = pl.DataFrame(rows, schema=schema, orient="row").explode("identity")
-    return pl.DataFrame({"endpoint": names}).join(frame, how="cross").select(ENTRIES.schema.names())
 
 
 def counts(cluster: Cluster) -> pl.DataFrame:
