@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -150,8 +150,10 @@ def _systemd(unit: Unit) -> dict[str, str]:
         f"Environment={_quoted(f'{k}={v}')}\n" for k, v in sorted((unit.environment or {}).items())
     )
     command = " ".join(map(_systemd_word, unit.words))
-    folder = unit.words[unit.words.index("--out") + 1]
-    metrics = unit.words[unit.words.index("--metrics") + 1] if "--metrics" in unit.words else None
+    given = dict(zip(unit.words, unit.words[1:], strict=False))
+    folder, metrics = given["--out"], given.get("--metrics")
+    read = (unit.words[2], given.get("--inventory"), *(unit.environment or {}).values())
+    _refuse_relative((folder, metrics, *read))
     places = [folder, *([str(PurePath(metrics).parent)] if metrics else [])]
     writable = " ".join(map(_quoted, places))
     service = (
@@ -168,6 +170,17 @@ def _systemd(unit: Unit) -> dict[str, str]:
         "[Install]\nWantedBy=timers.target\n"
     )
     return {f"{_NAME}.service": service, f"{_NAME}.timer": timer}
+
+
+def _refuse_relative(places: Iterable[str | None]) -> None:
+    """Refuse paths that mean another place in a service, or none that it may write to."""
+    paths = [place for place in places if place and "://" not in place]
+    relative = [path for path in paths if not PurePosixPath(path).is_absolute()]
+    if relative:
+        raise SettingsError(
+            f"{', '.join(relative)}: a service runs in /, so that its paths must be absolute; "
+            f"write for example /srv/{PurePosixPath(relative[-1]).name}"
+        )
 
 
 def _systemd_word(word: str) -> str:

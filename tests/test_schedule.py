@@ -95,8 +95,16 @@ def test_the_command_prints_or_writes(tmp_path: Path) -> None:
         "0 6 * * 1 capacity report all data/lab --out r --keep 12 --wait 1h --plotly site "
         "--set nodes=5"
     )
-    invoke(cli, ["schedule", "systemd", "data/lab", "--out", "/r", "--write", str(tmp_path)])
+    invoke(cli, ["schedule", "systemd", "/data/lab", "--out", "/r", "--write", str(tmp_path)])
     assert {p.suffix for p in tmp_path.iterdir()} == {".service", ".timer"}
+
+
+def test_a_relative_path_in_a_systemd_unit_is_refused(tmp_path: Path) -> None:
+    given = ["schedule", "systemd", "data/lab", "--out", "reports", "--token-file", "token"]
+    done = run(*given, "--metrics", "/m/x.prom", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "reports, data/lab, token: a service runs in /" in done.stderr
+    assert run("schedule", "cron", *given[2:], cwd=tmp_path).returncode == 0
 
 
 PROMETHEUS = "http://prom.example:9090"

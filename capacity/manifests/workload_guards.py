@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from capacity.manifests.values import Tree, put, to_yaml
-from capacity.manifests.workload_patches import check_names
+from capacity.manifests.workload_patches import check_names, free_path
 from capacity.units import bytes_to_quantity, millicores_to_quantity
 
 # API versions: kubernetes/api v0.32 (autoscaling/v2 and policy/v1 from 1.23 and 1.21 on)
@@ -50,7 +50,7 @@ def texts(guards: pl.DataFrame) -> dict[str, str]:
         first = rows.row(0, named=True)
         what = f"{first['guard']} in {first['namespace'][:80]!r}"
         check_names([first["namespace"], first["name"], first["workload"] or "x"], what)
-        path = f"{first['namespace']}-{first['guard']}-{first['name']}.yaml"
+        path = free_path((first["namespace"], first["guard"], first["name"]), made)
         made[path] = _object(rows.rows(named=True))
         (patched if first["exists"] else added).append(path)
     if not made:

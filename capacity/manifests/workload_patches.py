@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, count
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -80,13 +81,23 @@ def autoscalers(rightsizing: pl.DataFrame, mode: UpdateMode) -> dict[str, str]:
 
 
 def _by_workload(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    taken: set[str] = set()
     for key, own in rows.sort(*_WORKLOAD, "container", "setting").group_by(
         _WORKLOAD, maintain_order=True
     ):
         namespace, kind, workload = map(str, key)
         names = (namespace, workload, *map(str, own["container"].unique()))
         check_names(names, f"{kind} {workload[:80]!r} in {namespace[:80]!r}")
-        yield f"{namespace}-{kind.lower()}-{workload}.yaml", own
+        path = free_path((namespace, kind.lower(), workload), taken)
+        taken.add(path)
+        yield path, own
+
+
+def free_path(names: Iterable[str], taken: Collection[str]) -> str:
+    """Give a file's name that is not taken: names hold hyphens themselves, so two may meet."""
+    stem = "-".join(names)
+    stems = chain((stem,), (f"{stem}-{number}" for number in count(2)))
+    return next(path for one in stems if (path := f"{one}.yaml") not in taken)
 
 
 def check_names(names: Iterable[str], what: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from capacity.errors import ExportError
@@ -13,8 +14,9 @@ from capacity.inventory import Inventory
 from capacity.rightsizing.advice import advise
 from capacity.rightsizing.guards import guards
 from capacity.rightsizing.part import USAGE
+from capacity.rightsizing.peaks import MOST_DAYS
 from capacity.rightsizing.source import parts
-from capacity.rightsizing.usage import collect
+from capacity.rightsizing.usage import Usage, collect
 from capacity.rightsizing.workloads import CONTAINER, workload_usage
 from capacity.rightsizing_settings import RightsizingSettings
 from capacity.tables import GUARDS
@@ -69,9 +71,24 @@ def rightsize(
         progress("sizing", 0.85)
     rows = workload_usage(usage, inventory.workloads)
     present, warnings = _present(rows, inventory)
+    warnings += _spans(usage)
     told = advise(present, inventory.workloads, settings)
     planned = guards(told, rows, inventory.objects, settings) if settings.guards else GUARDS.empty()
     return Sizing(settings, told, rows, usage.sources, usage.samples, tuple(warnings), planned)
+
+
+def _spans(usage: Usage) -> list[str]:
+    """Say so where the history is so long that a time in it may be wrong."""
+    days = round((usage.until - usage.since) * usage.width / 86_400)
+    if days <= MOST_DAYS:
+        return []
+    # A wrong time may be of a year that Python's dates do not reach
+    at = np.array([usage.since, usage.until]) * round(usage.width)
+    first, last = at.astype("datetime64[s]").astype("datetime64[D]")
+    return [
+        f"samples lie {days} days apart, from {first} to {last}: is a time wrong? Daily peaks are "
+        f"those of {MOST_DAYS} days around the middle; --start and --end leave out the rest"
+    ]
 
 
 def _present(rows: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, list[str]]:

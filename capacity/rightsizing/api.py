@@ -177,7 +177,8 @@ def _part(
     series = asking.series.table(numbers)
     samples = sum(len(one.times) for one in (*usage, *state))
     refused = sum(one.refused for one in (*usage, *state))
-    why = "; ".join(sorted({note for one in (*usage, *state) for note in one.notes}))
+    told_of = {why for one in (*usage, *state) for why in (*one.why, *one.notes)}
+    why = "; ".join(sorted(told_of))
     sources = source_row(
         asking.server.name, prom_api.FORMAT, read=samples + refused, kept=samples,
         reason=f"read by remote read{'; ' if why else ''}{why}",

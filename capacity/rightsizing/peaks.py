@@ -13,6 +13,8 @@ from capacity.rightsizing.steps import Floats, Integers, Numbers, Singles
 # Days ahead of which chances are told
 HORIZON: Final = 14
 _DAY: Final = 86_400.0
+# Most days of history; a sample farther from the others has a time that is wrong
+MOST_DAYS: Final = 400
 # Fewer days tell no spread
 _LEAST_DAYS: Final = 5
 # A slope of so many standard errors is a trend; of fewer it is noise of a fortnight
@@ -50,6 +52,7 @@ def peak_law(
     -----
     Mean and trend by least squares; a trend counts if it is certain (2 standard errors) and the
     second half of the days does not speak against it: a heap that fills up once and stays has none.
+    Of a history longer than MOST_DAYS those around its median sample are looked at.
 
     References
     ----------
@@ -57,9 +60,12 @@ def peak_law(
     """
     if not len(steps):
         return {name: np.full(many, np.nan) for name in COLUMNS}
-    first = int(steps.min())
+    first, last = int(steps.min()), int(steps.max())
     day = max(round(_DAY / width), 1)
-    days = (int(steps.max()) - first) // day + 1
+    if last - first > MOST_DAYS * day:
+        middle, reach = int(np.median(steps)), MOST_DAYS * day // 2
+        first, last = max(first, middle - reach), min(last, middle + reach)
+    days = (last - first) // day + 1
     peaks = np.full((many, days), np.nan)
     _daily(offsets, steps, values, owners, first, day, peaks)
     # The last day is seldom whole, but a peak of a part of it is one
@@ -90,6 +96,8 @@ def _daily(
             continue
         for k in range(offsets[unit], offsets[unit + 1]):
             number = (steps[k] - first) // day
+            if number < 0 or number >= peaks.shape[1]:
+                continue
             if not peaks[owner, number] >= values[k]:
                 peaks[owner, number] = values[k]
 

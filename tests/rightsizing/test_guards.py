@@ -23,7 +23,7 @@ from capacity.manifests.workload_patches import patches
 from capacity.rightsizing import Sizing, rightsize
 from capacity.rightsizing.guards import _budget, _There, guards
 from capacity.rightsizing_settings import GUARD_NAMES, RightsizingSettings
-from capacity.tables import OBJECTS
+from capacity.tables import GUARDS, OBJECTS
 from capacity.units import parse_bytes, parse_millicores
 from tests.rightsizing.pods import Pods
 from tests.rightsizing.test_rightsizing import DAY, memory, used
@@ -209,6 +209,28 @@ def test_a_name_that_another_object_has_is_not_taken_from_it(pods: Pods, tmp_pat
              "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "site"}}}}  # fmt: skip
     told = planned(pods, inventory_of(tmp_path, *BASE, other), guards=("pdb",))
     assert field(told, "pdb", "maxUnavailable", "web")["name"] == "web-deployment"
+
+
+def test_objects_whose_names_run_together_get_a_file_each() -> None:
+    row = {"guard": "quota", "field": "hard.limits.memory", "unit": "byte", "target": 1 << 30,
+           "exists": False, "reason": "growth"}  # fmt: skip
+    named = [("a", "b-quota-c"), ("a-quota-b", "c")]
+    rows = [{**row, "namespace": space, "name": name} for space, name in named]
+    made = texts(pl.DataFrame(rows, schema=GUARDS.schema))
+    objects = [yaml.safe_load(text)["metadata"] for name, text in made.items() if name[0] != "k"]
+    assert sorted((one["namespace"], one["name"]) for one in objects) == named
+
+
+def test_patches_whose_names_run_together_get_a_file_each(made: Sizing) -> None:
+    changed = made.resources.filter(workload="web")
+    assert set(changed["kind"]) == {"Deployment"}
+    named = [("a", "b-deployment-c"), ("a-deployment-b", "c")]
+    told = pl.concat(
+        [changed.with_columns(namespace=pl.lit(a), workload=pl.lit(b)) for a, b in named]
+    )
+    files = patches(told)
+    objects = [yaml.safe_load(text)["metadata"] for name, text in files.items() if name[0] != "k"]
+    assert sorted((one["namespace"], one["name"]) for one in objects) == named
 
 
 def test_two_workloads_of_one_name_get_a_budget_each(tmp_path: Path) -> None:

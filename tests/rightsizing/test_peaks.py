@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -48,6 +50,25 @@ def test_a_trend_goes_on_and_a_heap_that_fills_up_has_none() -> None:
     assert slope[0] == pytest.approx((growing[-1] - growing[0]) / 13, rel=0.15)
     assert slope[1:] == [0.0, 0.0]
     assert told["peak_mode"][0] == pytest.approx(growing[-1], rel=0.05)
+
+
+def test_a_sample_far_away_in_time_is_no_history_and_takes_no_memory() -> None:
+    rng = np.random.default_rng(7)
+    peaks = rng.normal(400 * MI, 20 * MI, (1, 30)).astype(np.float32)
+    steps = np.arange(30, dtype=np.int32) * DAY
+    before, after = np.array([-(10**8)], np.int32), np.array([10**8], np.int32)
+    one = peaks.ravel()
+    wanted = peak_law(np.array([0, 30]), steps, one, np.array([0]), 1, 3600.0)
+    tracemalloc.start()
+    told = peak_law(
+        np.array([0, 32]), np.concatenate([before, steps, after]),
+        np.concatenate([one[:1], one, one[:1]]), np.array([0]), 1, 3600.0,
+    )  # fmt: skip
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 20
+    assert told["peak_scale"] == pytest.approx(wanted["peak_scale"])
+    assert told["peak_slope"] == wanted["peak_slope"]
 
 
 def test_less_than_five_days_tell_no_chance() -> None:

@@ -347,3 +347,13 @@ def test_the_command_prints_writes_and_fails_at_high_risk(tmp_path) -> None:
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")
     }
     assert {"kustomize/shop-statefulset-db.yaml", "vpa/shop-deployment-web.yaml"} <= files
+
+
+def test_a_history_too_long_to_be_true_is_told_with_its_days() -> None:
+    pods = web(Pods())
+    names = {"namespace": "shop", "pod": "web-7d9f8c6b5d-x2x2x", "container": "app", "id": "1"}
+    far = np.array([START + 3_000 * 86_400_000], float)
+    pods.add("container_memory_working_set_bytes", far, 400 * MI, **names)
+    (told,) = (one for one in size(pods).warnings if "apart" in one)
+    assert told.startswith("samples lie 3000 days apart, from 2026-09-21 to 2034-12-08")
+    assert not [one for one in size(web(Pods())).warnings if "apart" in one]

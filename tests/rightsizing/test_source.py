@@ -6,11 +6,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from capacity.load import prom_requests
+from capacity.load.prom_json import Answer
 from capacity.load.prom_server import RefusedError
 from capacity.rightsizing import Sizing, api, rightsize, source
 from capacity.rightsizing import blocks as of_blocks
@@ -108,6 +111,17 @@ def test_a_server_gives_what_its_blocks_give_with_remote_read_and_peaks_without(
     # Steps of a server end where ours begin: a sample on the edge counts to the one before
     memory = [one for one in told(stepped) if "memory" in str(one[1])]
     assert memory == [one for one in told(whole) if "memory" in str(one[1])]
+
+
+def test_what_a_server_told_that_is_no_sample_is_said_with_the_source() -> None:
+    labels = {"__name__": "container_memory_working_set_bytes", "pod": "a", "container": "b"}
+    histograms = "2 native histograms are not read"
+    answer = Answer((labels,), np.array([1]), np.array([START]), np.array([1.0]), 2, (histograms,))
+    asking = api._Asking(SimpleNamespace(name="here"), "", frozenset(), api._Series("c"))
+    part = api._part(asking, [answer], [], RightsizingSettings(), 1.0)
+    row = part.sources().row(0, named=True)
+    assert row["refused"] == 2
+    assert histograms in row["reason"]
 
 
 def test_a_server_that_refuses_remote_read_midway_is_asked_by_steps_from_there_on(
