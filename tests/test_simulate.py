@@ -584,6 +584,19 @@ def test_hourly_steps_keep_the_rate_of_counters() -> None:
     assert rate.mean() == pytest.approx(base, rel=0.1)
 
 
+def test_thousands_of_nodes_have_more_series_than_polars_filters_at_once(tmp_path: Path) -> None:
+    made = simulate(SimulationSettings(nodes=20, days=2, step="6h", seed=1))
+    many = 40_000
+    series = pl.DataFrame(
+        {"series": range(many), "metric": ["cilium_version"] * many}, schema_overrides=SERIES.schema
+    )
+    series = pl.concat([SERIES.empty(), series], how="diagonal").with_columns(cluster=pl.lit("c"))
+    metrics = replace(made.metrics, series=series, samples=SAMPLES.empty())
+    folder = write(replace(made, metrics=metrics), tmp_path / "large")
+    assert len(pl.read_parquet(folder / "metrics" / "series.parquet")) == many
+    assert (folder / "metrics" / "samples-state.parquet").exists()
+
+
 def test_the_demo_takes_less_than_three_seconds_of_cpu() -> None:
     # CPU time: other tests that run at the same time do not count
     before = time.process_time()
