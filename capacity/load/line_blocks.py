@@ -51,12 +51,15 @@ class Block:
 
     def counted(self) -> bytes:
         """Give all lines, and count them: numpy lets other threads run meanwhile."""
-        self.lines = [
-            int(np.count_nonzero(np.frombuffer(piece.data, np.uint8) == _NEWLINE))
-            for piece in self.pieces
-        ]
         first = self.pieces[0].data
-        return first if len(self.pieces) == 1 else b"".join(piece.data for piece in self.pieces)
+        data = first if len(self.pieces) == 1 else b"".join(piece.data for piece in self.pieces)
+        is_end = np.frombuffer(data, np.uint8) == _NEWLINE
+        ends = [*self.starts[1:], len(data)]
+        self.lines = [
+            int(np.count_nonzero(is_end[start:end]))
+            for start, end in zip(self.starts, ends, strict=True)
+        ]
+        return data
 
     def owners(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Give the file of each place."""
