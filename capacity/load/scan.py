@@ -110,7 +110,8 @@ class CompiledLines:
         self.table.add(labels)
 
     def taken(self, cluster: str) -> tuple[pl.DataFrame, Numbers | None]:
-        """Give label columns, and the first row alike."""
+        """Give label columns, and the first row alike; the texts are gone then."""
+        self.texts = Texts()
         return self.table.taken(cluster, is_once=True)
 
 
