@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,7 @@ from capacity.load.files import beginning, ending, listed
 from capacity.load.gather import NOTHING_WANTED, Selection, select
 from capacity.load.instants import Instant
 from capacity.load.inventories import read_inventory
+from capacity.load.line_blocks import Found
 from capacity.tables import SAMPLES, SERIES, SOURCES
 from capacity.telling import is_url as is_url
 from capacity.units import parse_duration
@@ -85,6 +87,8 @@ READERS: Final[Mapping[str, Reader]] = {
 }
 # Formats whose readers need files of their own
 _FILES_ONLY: Final = (tabular.TABLES, tsdb_files.FORMAT, "parquet", "csv")
+# Bytes that tell the format; shorter files are read once
+_BEGINNING: Final = 1 << 16
 # Samples that are thinned at once
 _SLICE: Final = 1 << 20
 # Files of other kinds that lie beside exports; JSON and text without samples are read elsewhere
@@ -227,10 +231,33 @@ def _read_one(source: Any, selection: Selection, step: float | None) -> list[Met
 def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) -> list[Metrics]:
     """Read files by their formats; a file that was named itself is not skipped."""
     groups: dict[str, list[Path]] = {}
-    unknown = []
+    unknown: list[tuple[Path, str]] = []
+    found = _sorted_out(paths, groups, unknown, is_named=is_named)
+    first = next(found, None)
+    # Scrapes are read while files are sorted: small ones are opened once, and by two cores
+    scrapes = [exposition.read_found(chain([first], found), paths, selection)] if first else []
+    parts = [
+        part
+        for name, group in groups.items()
+        for part in (scrapes if name == exposition.FORMAT else READERS[name].read(group, selection))
+    ]
+    rows = [source_row(str(path), None, reason=reason) for path, reason in unknown]
+    if rows:
+        parts.append(Metrics(SERIES.empty(), SAMPLES.empty(), pl.concat(rows)))
+    return parts
+
+
+def _sorted_out(
+    paths: Sequence[Path],
+    groups: dict[str, list[Path]],
+    unknown: list[tuple[Path, str]],
+    *,
+    is_named: bool,
+) -> Iterator[Found]:
+    """Put files in groups by format, others where they are unknown and why; give scrapes."""
     for path in paths:
         try:
-            begins = beginning(path)
+            begins = beginning(path, _BEGINNING)
         except ExportError as error:
             unknown.append((path, str(error).removeprefix(f"{path}: ")))
             continue
@@ -239,15 +266,10 @@ def _read_files(paths: Sequence[Path], selection: Selection, *, is_named: bool) 
             unknown.append((path, f"{format} is not read inside an archive; unpack it first"))
         elif format is not None:
             groups.setdefault(format, []).append(path)
+            if format == exposition.FORMAT:
+                yield path, begins if len(begins) < _BEGINNING else None
         elif is_named or not _is_other(path, begins):
             unknown.append((path, _what_it_is(begins)))
-    parts = [
-        part for name, group in groups.items() for part in READERS[name].read(group, selection)
-    ]
-    rows = [source_row(str(path), None, reason=reason) for path, reason in unknown]
-    if rows:
-        parts.append(Metrics(SERIES.empty(), SAMPLES.empty(), pl.concat(rows)))
-    return parts
 
 
 def _is_other(path: Path, begins: bytes) -> bool:

@@ -18,11 +18,11 @@ import polars as pl
 from capacity import facts
 from capacity.errors import ExportError
 from capacity.export import Metrics
-from capacity.load.exposition import EVENT_TIME, scrape_time
 from capacity.load.files import whole
 from capacity.load.gather import Selection, Source, assemble
 from capacity.load.homes import bugtool_pod
 from capacity.load.labels import LABEL_COLUMNS, label_columns
+from capacity.load.scrape_times import EVENT_TIME, scrape_time
 
 FORMAT: Final = "cilium_metrics"
 _NAME: Final = r"[a-zA-Z_:][a-zA-Z0-9_:]*"

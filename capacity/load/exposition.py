@@ -6,7 +6,6 @@ parsed once, however many lines and files repeat it.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,23 +21,16 @@ import polars as pl
 from capacity.export import Metrics
 from capacity.load.files import PACKED
 from capacity.load.gather import FIRST_MILLISECOND, TOLD_FAULTS, Selection, Source, assemble
-from capacity.load.line_blocks import THREADS, Block, ahead, blocks
+from capacity.load.line_blocks import THREADS, Block, Found, ahead, blocks
 from capacity.load.lines import TEXT, Dialect, ExactLines, Labels, Lines, Samples, Told, is_sample
+from capacity.load.scrape_times import EVENT_TIME, scrape_time, time_in
 
 FORMAT: Final = TEXT.format
 # Below, loading compiled code takes longer than reading without it. [byte]
 SMALL: Final = 4 << 20
 # A packed scrape unpacked is about that much larger
 _PACKING: Final = 10
-# A gauge with the Unix time of the newest event of each source: the scrape is no older.
-# cilium/cilium pkg/metrics/metrics.go, EventTS
-EVENT_TIME: Final = "cilium_event_ts"
 _HEAD: Final = re.compile(rb"^[ \t]*# (?:HELP|TYPE|EOF)\b", re.MULTILINE)
-_STAMP: Final = re.compile(
-    r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[T_ -](\d\d)[-:_.]?(\d\d)[-:_.]?(\d\d)(?:[.,](\d{1,9}))?"
-    r"(Z|[+-]\d\d:?\d\d)?(?!\d)"
-)
-_EPOCH: Final = re.compile(r"(?<!\d)(1\d{9}(?:\d{3})?)(?!\d)")
 # What a line may be that is no sample: Prometheus prints native histograms so
 _HISTOGRAM: Final = re.compile(r"\} ?\{count:")
 # Marks of a series' text
@@ -54,8 +46,10 @@ _New = tuple[Labels, _Marks]
 
 @dataclass(slots=True)
 class _Scrape:
-    """One file so far: lines, and what tells its time: last bytes, newest event in seconds."""
+    """One file so far: lines, and what tells its time: name, last bytes, newest event [s]."""
 
+    path: Path
+    named: int | None
     lines: int = 0
     end: bytes = b""
     event: float | None = None
@@ -116,20 +110,32 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
     order, or of what a step keeps; each distinct series once as text and once as labels.
     The size of the files does not matter.
     """
-    sources = [Source(str(path), dialect.format) for path in paths]
-    scrapes = [_Scrape() for _ in paths]
-    named = [_time_in(path.name) for path in paths]
-    needs_events = None in named
+    return read_found(((path, None) for path in paths), paths, selection, dialect)
+
+
+def read_found(
+    found: Iterator[Found], among: Sequence[Path], selection: Selection, dialect: Dialect = TEXT
+) -> Metrics:
+    """Do the same with scrapes that are found `among` files, while they are."""
+    sources: list[Source] = []
+    scrapes: list[_Scrape] = []
+
+    def begun() -> Iterator[Found]:
+        for path, data in found:
+            sources.append(Source(str(path), dialect.format))
+            scrapes.append(_Scrape(path, time_in(path.name)))
+            yield path, data
+
     known = _Known()
     parts: list[Told] = []
-    lines = _lines(paths, dialect)
+    lines = _lines(among, dialect)
     thinner = None
     if selection.step is not None and not isinstance(lines, ExactLines):
         from capacity.load.steps import Thinner
 
-        thinner = Thinner(selection, np.zeros(len(paths), np.int64), dialect.is_in_ms)
+        thinner = Thinner(selection, np.zeros(len(among), np.int64), dialect.is_in_ms)
     with ThreadPoolExecutor(THREADS) as pool:
-        for block, data, samples, new in _told(blocks(paths, sources), lines, selection, pool):
+        for block, data, samples, new in _told(blocks(begun(), sources), lines, selection, pool):
             if new is not None:
                 lines.add(new[0])
                 known.add(new[1])
@@ -137,7 +143,7 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
             refused = [samples.refused, samples.places[marks & _GOOD == 0]]
             _refuse(np.sort(np.concatenate(refused)), block, data, sources, scrapes)
             owners = block.owners(samples.places)
-            if needs_events and known.all & _EVENT:
+            if known.all & _EVENT and any(scrapes[p.source].named is None for p in block.pieces):
                 _note_events(samples, owners, marks, scrapes)
             for piece, many in zip(block.pieces, block.lines, strict=True):
                 scrapes[piece.source].lines += many
@@ -150,14 +156,26 @@ def read(paths: Sequence[Path], selection: Selection, dialect: Dialect = TEXT) -
             parts.append(told)
     if thinner is not None:
         parts.append(thinner.rest())
-        for source, many in zip(sources, thinner.left_out.tolist(), strict=True):
+        for source, many in zip(sources, thinner.left_out.tolist(), strict=False):
             source.thinned += many
+    return _assembled(parts, lines, known, sources, scrapes, selection, dialect)
+
+
+def _assembled(
+    parts: list[Told],
+    lines: Lines,
+    known: _Known,
+    sources: Sequence[Source],
+    scrapes: Sequence[_Scrape],
+    selection: Selection,
+    dialect: Dialect,
+) -> Metrics:
     series, same = lines.taken(selection.cluster)
-    moments = _moments(parts, named, paths, sources, scrapes)
+    moments = _moments(parts, sources, scrapes)
     if known.all & _BEGAN:
         _leave_out_created(parts, series, sources)
     # A scrape that was cut off has no EOF; no scrape is older than 1973 in milliseconds
-    seconds_below = np.full(len(paths), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
+    seconds_below = np.full(len(sources), 0 if dialect.is_in_ms else FIRST_MILLISECOND, np.float64)
     seconds_below[[s.end.rstrip().endswith(b"# EOF") for s in scrapes]] = np.inf
     # No name for the samples here: assemble frees them before it copies the last time
     return assemble(series, _timed(parts, seconds_below, moments), sources, selection, same)
@@ -213,66 +231,19 @@ def _told(
 
 def _marked(labels: Labels, selection: Selection, known: dict[str | None, int]) -> _Marks:
     """Tell what each series is; of names that were not `known` it is found out."""
-    names, which = labels.metrics()
+    told, which = labels.metrics()
+    # One by one they come quicker from a list
+    names = told.to_list()
     if new := [name for name in names if name not in known]:
         metric = pl.col("metric")
         began = metric.str.ends_with("_created").fill_null(value=False)
         flags = metric.is_not_null(), selection.wants(metric), metric.eq_missing(EVENT_TIME), began
         marks = zip(flags, (_GOOD, _WANTED, _EVENT, _BEGAN), strict=True)
-        told = pl.DataFrame({"metric": new}, schema={"metric": pl.String}).select(
+        found = pl.DataFrame({"metric": new}, schema={"metric": pl.String}).select(
             pl.sum_horizontal(flag.cast(pl.UInt8) * mark for flag, mark in marks).cast(pl.UInt8)
         )
-        known.update(zip(new, told.to_series().to_list(), strict=True))
+        known.update(zip(new, found.to_series().to_list(), strict=True))
     return np.array([known[name] for name in names], np.uint8)[which]
-
-
-def scrape_time(path: Path, event: float | None) -> tuple[int, str | None]:
-    """Tell when a scrape without times of its own was made.
-
-    Parameters
-    ----------
-    path
-        A time in the file's name comes first: RFC 3339, with or without separators, UTC where it
-        names no zone; or epoch seconds or milliseconds.
-    event
-        Newest cilium_event_ts in the scrape, which is no later than the scrape. [s]
-
-    Returns
-    -------
-    int
-        Milliseconds since 1970 UTC: of the name, else of the newest event, else of the last
-        change of the file.
-    str or None
-        What to tell about it, where it is not of the name.
-
-    Examples
-    --------
-    >>> scrape_time(Path("2026-11-23T23-38-57Z_m00.prom"), None)
-    (1795477137000, None)
-    >>> scrape_time(Path("m00.prom"), 1795477137.5)
-    (1795477137500, 'time taken from the newest cilium_event_ts')
-    """
-    named = _time_in(path.name)
-    if named is not None:
-        return named, None
-    # Anything beyond is no time in seconds
-    if event is not None and abs(event) < FIRST_MILLISECOND:
-        return round(event * 1000), f"time taken from the newest {EVENT_TIME}"
-    return path.stat().st_mtime_ns // 1_000_000, "time taken from file modification time"
-
-
-def _time_in(name: str) -> int | None:
-    for found in _STAMP.finditer(name):
-        *numbers, fraction, zone = found.groups()
-        text = "{}-{}-{}T{}:{}:{}".format(*numbers)
-        try:
-            moment = dt.datetime.fromisoformat(f"{text}{zone or 'Z'}")
-        except ValueError:
-            continue
-        return round(moment.timestamp()) * 1000 + int(f"{fraction or 0:0<3}"[:3])
-    if epoch := _EPOCH.search(name):
-        return int(f"{epoch[1]:0<13}")
-    return None
 
 
 def _refuse(
@@ -349,21 +320,19 @@ def _created(series: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
 
 
 def _moments(
-    parts: Sequence[Told],
-    named: Sequence[int | None],
-    paths: Sequence[Path],
-    sources: Sequence[Source],
-    scrapes: Sequence[_Scrape],
+    parts: Sequence[Told], sources: Sequence[Source], scrapes: Sequence[_Scrape]
 ) -> npt.NDArray[np.int64]:
     """Give the time of each file that has samples without one, in milliseconds."""
-    is_bare = np.zeros(len(paths), np.bool_)
+    is_bare = np.zeros(len(scrapes), np.bool_)
     for part in parts:
         is_bare[part.sources[np.isnan(part.stamps)]] = True
-    moments = np.zeros(len(paths), np.int64)
+    moments = np.zeros(len(scrapes), np.int64)
     for index in np.flatnonzero(is_bare).tolist():
-        at = named[index]
+        scrape = scrapes[index]
         moments[index], note = (
-            (at, None) if at is not None else scrape_time(paths[index], scrapes[index].event)
+            (scrape.named, None)
+            if scrape.named is not None
+            else scrape_time(scrape.path, scrape.event)
         )
         if note:
             sources[index].notes.append(note)

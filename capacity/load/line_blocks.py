@@ -22,6 +22,8 @@ BLOCK: Final = 1 << 20
 THREADS: Final = min(4, os.cpu_count() or 1)
 _NEWLINE: Final = 10
 
+# A file, and its bytes where they are at hand
+Found = tuple[Path, bytes | None]
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 
@@ -69,11 +71,15 @@ class Block:
         return np.array([piece.source for piece in self.pieces], np.uint32)[at]
 
 
-def blocks(paths: Sequence[Path], sources: Sequence[Source]) -> Iterator[Block]:
-    """Give the files' lines in blocks: many small files together, a large one in parts."""
+def blocks(found: Iterator[Found], sources: Sequence[Source]) -> Iterator[Block]:
+    """Give the files' lines in blocks: many small files together, a large one in parts.
+
+    There is a source for each file when it is found.
+    """
     block = Block()
-    for index, path in enumerate(paths):
-        for data in _whole_lines(path, sources[index]):
+    for index, (path, whole) in enumerate(found):
+        parts = _whole_lines(path, sources[index]) if whole is None else _lines(whole)
+        for data in parts:
             block.add(Piece(index, data))
             # A part of a large file is a little shorter than a block, and needs no other
             if block.size >= BLOCK // 2:
@@ -81,6 +87,10 @@ def blocks(paths: Sequence[Path], sources: Sequence[Source]) -> Iterator[Block]:
                 block = Block()
     if block.size:
         yield block
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [data if data.endswith(b"\n") else data + b"\n"] if data else []
 
 
 def _whole_lines(path: Path, source: Source) -> Iterator[bytes]:

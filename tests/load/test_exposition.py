@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from capacity.export import Metrics
-from capacity.load import exposition, line_blocks
+from capacity.load import exposition, line_blocks, scrape_times
 from capacity.load.gather import Selection
 from capacity.load.lines import ExactLines
 from capacity.load.scan import CompiledLines
@@ -82,7 +82,7 @@ def kept(path: Path, selection: Selection = ALL) -> list[tuple[str, float]]:
 )
 def test_the_time_of_a_scrape_stands_in_its_name(name: str, moment: str) -> None:
     wanted = round(datetime.fromisoformat(moment).timestamp() * 1000)
-    assert exposition.scrape_time(Path(name), 5.0) == (wanted, None)
+    assert scrape_times.scrape_time(Path(name), 5.0) == (wanted, None)
 
 
 def test_without_a_time_in_the_name_the_newest_event_tells(put: Put) -> None:
@@ -345,7 +345,7 @@ def test_what_prometheus_client_reads_is_read_alike(
         lines.append(f"{name}{{{body}}} {value!r}" + ("" if stamp is None else f" {stamp}"))
     text = "\n".join(["# HELP x y", *lines, ""])
     path = put("scrape.prom", text)
-    moment = int(exposition.scrape_time(path, None)[0])
+    moment = int(scrape_times.scrape_time(path, None)[0])
     wanted = [(t, moment if at is None else at, v) for t, at, v in oracle(text, text_families)]
     made = exposition.read([path], ALL)
     left_out = {name for name in made.series["metric"] if name.endswith("_created")}

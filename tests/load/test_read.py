@@ -245,3 +245,22 @@ def test_recorded_folders_are_read_without_refusals(shared: Path) -> None:
     made = capacity.read(shared / "recorded" / "snap")
     assert made.sources["kept"].sum() == made.samples.height == 22_665
     assert made.sources["refused"].sum() == 0
+
+
+@pytest.mark.parametrize("size", [(1 << 16) - 1, 1 << 16, (1 << 16) + 1])
+def test_scrapes_about_as_long_as_what_tells_the_format_are_read_whole(
+    tmp_path: Path, size: int
+) -> None:
+    # Without an end of the last line, beside other files
+    for i in range(3):
+        last = f'up{{node="n{i}"}} {i + 1}'
+        head = "# TYPE up gauge\n"
+        text = head + "#" * (size - len(head) - len(last) - 1) + "\n" + last
+        (tmp_path / f"{1_795_477_000 + i}.prom").write_text(text)
+        assert len(text) == size
+    (tmp_path / "1795477000_.csv").write_text("time,down\n2026-11-23T00:00:00Z,1\n")
+    (tmp_path / "a.yaml").write_text("a: b\n")
+    made = capacity.read(tmp_path)
+    assert made.samples["value"].sort().to_list() == [1, 1, 2, 3]
+    assert sorted(map(Path, made.sources["source"])) == sorted(tmp_path.glob("179*"))
+    assert made.sources["kept"].to_list() == [1, 1, 1, 1]
