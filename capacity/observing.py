@@ -9,8 +9,9 @@ import polars as pl
 
 from capacity import censored, facts, shipped
 from capacity.costs import Aside, fleet_bends, fleet_costs
+from capacity.coverage import coverage
 from capacity.doubts import corrected, doubts
-from capacity.errors import ExportError
+from capacity.errors import ExportError, FactError
 from capacity.export import Metrics
 from capacity.facts import derivations
 from capacity.forecast import worst_by_time
@@ -18,11 +19,11 @@ from capacity.inventory import Inventory
 from capacity.kernel_memory import KernelMemory, kernel_memory
 from capacity.limits import limits
 from capacity.load import read, read_inventory
-from capacity.observe import by_step, drivers, from_inventory, look
+from capacity.observe import by_step, drivers, from_inventory, look, steps
 from capacity.observe.leaks import Leak, leaks, without
 from capacity.observe.names import NODE_INFO, one_cluster
 from capacity.settings import DEMO, PlanSettings
-from capacity.tables import DOUBTS, check
+from capacity.tables import COVERAGE, DOUBTS, check
 from capacity.telling import Progress, is_url
 from capacity.throughput.live import COUNTERS
 from capacity.units import parse_duration
@@ -167,6 +168,16 @@ def detect_version(metrics: Metrics, settings: PlanSettings) -> tuple[str, str |
             return version, note + "name the real one with --cilium"
     note = f"the Cilium version is not in the export, {facts.LATEST} is taken; use --cilium"
     return facts.LATEST, note
+
+
+def missing(metrics: Metrics, inventory: Inventory) -> pl.DataFrame:
+    """Give table coverage of what was read; all unknown for a version without facts."""
+    try:
+        version, _ = detect_version(metrics, PlanSettings())
+    except FactError as error:
+        row = {"want": "all", "status": "unknown", "source": "cilium_version", "hint": str(error)}
+        return check(pl.DataFrame([row], schema=COVERAGE.schema), COVERAGE)
+    return coverage(metrics.series["metric"].unique(), steps(metrics), inventory, version)
 
 
 def before_upgrade(metrics: Metrics, inventory: Inventory, version: str) -> list[str]:

@@ -13,13 +13,11 @@ from capacity.backtesting import ALL, OURS
 from capacity.cilium.map_memory import charged_bytes, memlock_bytes
 from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.cilium.policy import heaviest
-from capacity.coverage import coverage
 from capacity.errors import FactError, SettingsError
 from capacity.export import Metrics, told_once
 from capacity.findings import percent, scope
 from capacity.inventory import Inventory
-from capacity.observe import steps
-from capacity.observing import detect_version, inventory_of, observed
+from capacity.observing import inventory_of, missing, observed
 from capacity.planning import Plan
 from capacity.settings import PlanSettings
 from capacity.tables import CHANGES, UPGRADE, data_dictionary
@@ -285,7 +283,6 @@ def _money(money: float | None) -> str | None:
 
 def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
     """Give what an export holds: sources, metrics by name, inventory, coverage."""
-    version, _ = detect_version(metrics, PlanSettings())
     by_series = metrics.samples.group_by("series").agg(
         samples=pl.len(), first=pl.col("time").min(), last=pl.col("time").max()
     )
@@ -306,7 +303,7 @@ def reading(metrics: Metrics, inventory: Inventory) -> dict[str, pl.DataFrame]:
         "sources": told_once(metrics.sources, inventory.sources),
         "metrics": by_metric,
         "inventory": pl.DataFrame({"table": list(counts), "rows": list(counts.values())}),
-        "coverage": coverage(metrics.series["metric"].unique(), steps(metrics), inventory, version),
+        "coverage": missing(metrics, inventory),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import subprocess
@@ -200,3 +201,18 @@ def test_read_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
     status = {row["want"]: row["status"] for row in told["coverage"]}
     assert status["driver nodes"] == "present"
     assert status["operator memory_limit"] == "unknown"
+
+
+def test_public_exports_are_read_even_of_a_version_without_facts(
+    shared: Path, tmp_path: Path
+) -> None:
+    folder = str(shared / "public" / "metrics")
+    told = json.loads(run("read", folder, "-o", "json", cwd=tmp_path).stdout)
+    with (shared / "public" / "metrics" / "provenance.csv").open() as file:
+        wanted = {row["file"]: int(row["series"]) for row in csv.DictReader(file)}
+    read = {Path(row["source"]).name: row["read"] for row in told["sources"]}
+    assert {name: read[name] for name in wanted if name.endswith(".txt")} == {
+        name: many for name, many in wanted.items() if name.endswith(".txt")
+    }
+    assert [row["status"] for row in told["coverage"]] == ["unknown"]
+    assert "Cilium 1.9.10: no facts about it" in told["coverage"][0]["hint"]

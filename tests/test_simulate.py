@@ -1,6 +1,8 @@
 """A simulated cluster follows its laws, looks like an export, and is the same every time."""
 
+import gzip
 import json
+import shutil
 import subprocess
 import time
 from dataclasses import fields, replace
@@ -13,12 +15,15 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from upath import UPath
 
 import capacity
 from capacity.errors import SettingsError
+from capacity.load import prom_api
 from capacity.observe import observe
 from capacity.simulate import Simulation, SimulationSettings, simulate, write
 from capacity.simulate import laws as law
@@ -26,6 +31,7 @@ from capacity.simulate.formats import WRITERS
 from capacity.simulate.truth import exhaustion
 from capacity.simulation_settings import FORMATS
 from capacity.tables import BACKENDS, ENDPOINTS, NODES, OPTIONS, SAMPLES, SERIES, SERVICES, check
+from tests.prometheus_server import needed, serving_blocks
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 SMALL = SimulationSettings(nodes=60, days=30, seed=3)
@@ -125,6 +131,44 @@ def test_every_format_of_a_cluster_is_observed_alike(
             out = write(replace(made, settings=replace(told, format=format)), Path(folder) / "out")
             again = observe(capacity.read(out / "metrics"))
         assert_frame_equal(again, wanted, check_row_order=False)
+
+
+@pytest.mark.parametrize("packed", ["gz", "zst", "zip", "tar.gz", "memory://"])
+def test_a_packed_or_stored_cluster_is_observed_alike(packed: str, tmp_path: Path) -> None:
+    made = simulate(replace(SMALL, nodes=8, days=3, step="6h", format="openmetrics"))
+    folder = write(made, tmp_path / "out") / "metrics"
+    source = str(tmp_path / "packed")
+    whole = [path for path in folder.iterdir() if path.is_file()]
+    assert whole
+    if packed in ("zip", "tar.gz"):
+        source = shutil.make_archive(source, "gztar" if packed == "tar.gz" else "zip", folder)
+    elif packed == "memory://":
+        source = f"memory://{tmp_path.name}/simulated"
+        for path in whole:
+            UPath(f"{source}/{path.name}").write_bytes(path.read_bytes())
+    else:
+        Path(source).mkdir()
+        pack = gzip.compress if packed == "gz" else zstandard.compress
+        for path in whole:
+            (Path(source) / f"{path.name}.{packed}").write_bytes(pack(path.read_bytes()))
+    assert_frame_equal(observe(capacity.read(source)), observe(made.metrics), check_row_order=False)
+
+
+@pytest.mark.prometheus
+def test_a_cluster_is_observed_alike_from_a_server_by_both_ways(tmp_path: Path) -> None:
+    """Remote read, and query_range."""
+    needed()
+    made = simulate(replace(SMALL, nodes=8, days=3, step="6h", gaps=0.0, format="blocks"))
+    folder = write(made, tmp_path / "out") / "metrics"
+    wanted = observe(made.metrics)
+    first, last = (made.metrics.samples["time"].dt.epoch("ms").sort()[i] for i in (0, -1))
+    asked = {"metrics": [".+"], "start": first, "end": last, "step": 21_600}
+    with serving_blocks(folder, tmp_path) as url:
+        for remote in (True, False):
+            told = prom_api.fetch(url, remote_read=remote, aggregate="none", **asked)  # type: ignore[arg-type]
+            cluster = told.series.with_columns(cluster=pl.lit(wanted["cluster"][0]))
+            again = observe(replace(told, series=cluster))
+            assert_frame_equal(again, wanted, check_row_order=False)
 
 
 def test_prometheus_makes_blocks_of_a_simulation(tmp_path: Path) -> None:
