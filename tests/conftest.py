@@ -36,17 +36,19 @@ TOGETHER = {
     "compiled": (
         "tests/load/", "tests/rightsizing/", "tests/test_simulate.py",
         "tests/test_kernel_memory.py", "tests/test_lb_outlook.py", "capacity/load/",
+        "capacity/rightsizing/",
     ),
     "pages": (
         "tests/test_notebooks.py", "tests/test_report.py", "tests/test_browser.py",
-        "tests/test_cli.py", "tests/test_examples.py", "tests/test_charts.py",
+        "tests/test_charts.py", "tests/test_planning.py", "tests/test_sensitivity.py",
+        "tests/test_backtesting.py", "tests/recommend/", "tests/test_display.py",
     ),
 }  # fmt: skip
 # Long ones begin first: else a worker is left alone with one of them at the end
 FIRST = (
-    "compiled", "pages", "tests/cilium/test_policy.py", "tests/manifests/test_real_tools.py",
-    "tests/test_scenario.py", "tests/cilium/test_policy_public.py", "tests/test_runs.py",
-    "tests/cilium/test_policy_recount.py", "tests/fleet/",
+    "compiled", "pages", "tests/test_cli.py", "tests/fleet/test_fleet_report.py",
+    "tests/cilium/test_policy.py", "tests/manifests/test_real_tools.py", "tests/test_examples.py",
+    "tests/test_runs.py", "tests/test_scenario.py",
 )  # fmt: skip
 
 

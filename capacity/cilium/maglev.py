@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
 from capacity import facts
 from capacity.cilium.map_memory import maglev_charged_bytes
@@ -136,7 +135,10 @@ def lookup_table(
     data = [name.encode() for name in backends]
     order = np.array(sorted(range(len(data)), key=data.__getitem__))
     hashes = _hashes([data[i] for i in order], _seed(seed))
-    return order[_filled(hashes, table_size, given[order].astype(np.int64))].astype(np.int64)
+    # Loaded here: a plan needs sizes of tables, seldom one, and numba takes a third of a second
+    from capacity.cilium.maglev_table import filled
+
+    return order[filled(hashes, table_size, given[order].astype(np.int64))].astype(np.int64)
 
 
 def names(count: int) -> list[str]:
@@ -331,29 +333,3 @@ def _mixed(value: Words) -> Words:
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return value ^ (value >> np.uint64(33))
-
-
-@njit(cache=True)
-def _filled(hashes: npt.NDArray[np.uint64], size: int, weights: Slots) -> Slots:
-    """Let each backend in its turn take the next free slot of its own permutation."""
-    count = len(hashes)
-    entry = np.full(size, -1, np.int64)
-    at = np.empty(count, np.int64)
-    skip = np.empty(count, np.int64)
-    for i in range(count):
-        at[i] = np.int64(hashes[i, 0] % np.uint64(size))
-        skip[i] = np.int64(hashes[i, 1] % np.uint64(size - 1)) + 1
-    total = weights.sum()
-    is_weighted = total // count > 1
-    passed = weights / count
-    for turn in range(size):
-        i = turn % count
-        while is_weighted and (turn + 1) * weights[i] < np.int64(passed[i]):
-            i = (i + 1) % count
-        if is_weighted:
-            passed[i] += total
-        while entry[at[i]] >= 0:
-            at[i] = (at[i] + skip[i]) % size
-        entry[at[i]] = i
-        at[i] = (at[i] + skip[i]) % size
-    return entry
