@@ -1,4 +1,4 @@
-"""Memory told from priors alone, beside published figures that nothing was fitted to.
+"""Memory and CPU told from priors alone, beside published figures that nothing was fitted to.
 
     python benchmarks/priors.py
 
@@ -118,6 +118,60 @@ def left_out() -> None:
           f"{errors[worst]:+.1%} ({names[worst]})")  # fmt: skip
 
 
+EVENTS = ("endpoints_made", "regenerations", "identities_made", "addresses_made", "nodes_made",
+          "services_made", "policies_made", "policy_entries_made")  # fmt: skip
+_FACTOR = {"identities": 2, "ipcache_1000ids": 3, "nodes": 4, "services_x10": 5,
+           "policies_no_ep": 6}  # fmt: skip
+
+
+def steps() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, design (seconds, then what was made) and CPU time [s] of steps of data/lab-scale."""
+    table = pl.read_csv(shipped.path("data", "lab-scale", "agent.csv"))
+    names, design, used = [], [], []
+    before: dict[str, float] = {}
+    for row in table.iter_rows(named=True):
+        if row["level"]:  # the first of each series starts the agent
+            made = {n: row[n] - before[n] for n in ("level", "endpoints", "regenerations")}
+            line = np.zeros(9)
+            line[:3] = row["wall_s_step"], made["endpoints"], made["regenerations"]
+            factor, level = row["factor"], row["level"]
+            if factor in _FACTOR:
+                line[1 + _FACTOR[factor]] = made["level"]
+            # 1,000 identities come with their first addresses, or with the pods of policies
+            line[3] += 1000 * ((factor, level) in (("ipcache_1000ids", 2000.0),
+                                                   ("policies_ep20_id1000", 0.5)))  # fmt: skip
+            if factor == "policies_ep20_id1000":
+                line[7] = made["level"] if level >= 60 else 20 * (level == 20)
+                line[8] = max(row["maps_memlock"] - before["maps_memlock"], 0) / 64
+            names.append(f"{factor} {level:g}")
+            design.append(line)
+            used.append(row["cpu_s_step"])
+        before = row
+    return names, np.array(design), np.array(used)
+
+
+def cpu_left_out() -> None:
+    """Print what events cost, and the error of each step that was left out of the fit."""
+    names, design, used = steps()
+    scale, weights = design.max(axis=0), 1 / np.maximum(used, 0.2)
+
+    def costs(kept: np.ndarray) -> np.ndarray:
+        x = design[kept] / scale * weights[kept, None]
+        return np.asarray(nnls(x, used[kept] * weights[kept])[0] / scale)
+
+    told = 1000 * costs(np.ones(len(used), bool))
+    each = ", ".join(f"{n} {c:.3g} ms" for n, c in zip(EVENTS, told[1:], strict=True))
+    print(f"\nidle {told[0]:.1f} millicores; CPU time of one: {each}")
+    errors = [float(design[i] @ costs(np.arange(len(used)) != i)) / used[i] - 1
+              for i in range(len(used))]  # fmt: skip
+    size = np.abs(errors)
+    worst = int(size.argmax())
+    print(f"CPU time of {len(used)} steps of data/lab-scale, each from the others: median error "
+          f"{np.median(size):.1%}, 90 % below {np.quantile(size, 0.9):.1%}, worst "
+          f"{errors[worst]:+.1%} ({names[worst]})")  # fmt: skip
+
+
 if __name__ == "__main__":
     published()
     left_out()
+    cpu_left_out()

@@ -17,13 +17,13 @@ import polars as pl
 from capacity.errors import ExportError, SchemaError
 from capacity.models.bend import Bend, bend_spread
 from capacity.models.pooling import Evidence, Pooled, pooled
-from capacity.models.prior import BASE, prior, told
+from capacity.models.prior import BASE, expected, prior, told
 from capacity.node_evidence import NOTHING, NodeEvidence, node_evidence
 from capacity.tables import BENDS, EVIDENCE, Table, check
 
 Key = tuple[str, str | None, str]
 # Costs of resident memory hold for what a limit is held against, too: maps are its constant part
-PRIOR_OF: Final = {"memory": "memory_rss"}
+PRIOR_OF: Final = {"memory": "memory_rss", "cpu": "cpu"}
 _FILE: Final = "evidence.parquet"
 _BENDS: Final = "bends.parquet"
 _KEYS: Final = ("component", "subject", "quantity")
@@ -107,6 +107,40 @@ def with_nodes(
         if known.costs.get(name, (0.0, 0.0))[0] > 0
     }
     return Believed({**known.costs, **told.costs}, known.source, first, told, known.bend)
+
+
+def churn_cpu(pods_per_second: float, nodes: float, label_sets: float) -> list[dict[str, Any]]:
+    """Tell what pods that come cost agents and operator in CPU, as rows of table control_plane.
+
+    Parameters
+    ----------
+    pods_per_second
+        Pods made in the whole cluster. [1/s]
+    nodes
+        Nodes they are spread over. [1]
+    label_sets
+        Identities that a new pod brings. [1]
+    """
+    rate = pods_per_second
+    named = {"identities_made": rate * label_sets}
+    asked = {
+        "agent": {"addresses_made": rate, "endpoints_made": rate / max(nodes, 1.0), **named},
+        "operator": {"endpoints_made": rate, **named},
+    }
+    rows = []
+    for component, drivers in asked.items():
+        known = prior(component, "cpu")
+        idle = known.median.get(BASE, 0.0)
+        drawn = expected(component, "cpu", drivers)
+        low, middle, high = np.quantile(drawn, [0.05, 0.5, 0.95])
+        rows.append({
+            "server": f"each {component}", "what": "CPU of pods that come", "unit": "millicore",
+            "value": float(middle),
+            "why": f"{low:,.3g} to {high:,.3g} in nine of ten cases"
+            + (f", {idle:.3g} of it idle" if idle else "; idle: not known")
+            + "; recorded and published costs (facts/priors.csv), nothing of this cluster",
+        })  # fmt: skip
+    return rows
 
 
 def evidence_rows(limit: Mapping[str, Any], told: Evidence, time: Any) -> list[dict[str, Any]]:

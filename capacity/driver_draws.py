@@ -15,6 +15,8 @@ from capacity.settings import PlanSettings
 
 # Bytes of the maps of a node: a driver of memory that follows from the other drivers
 MAP_BYTES: Final = "map_bytes"
+# A rate of the busiest node, not a count: each step has its own
+REGENERATIONS: Final = "regenerations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def scenario_draws(
         elif name == MAP_BYTES:
             told = dict(zip(names, columns, strict=False))
             drawn, how = _map_bytes(rows, told, slopes or {}, shape), "kernel's accounting"
+        elif name == REGENERATIONS:
+            drawn, how = _as_often(values, counts / nodes[-1], settings.seed), "as often as before"
         elif varied:
             drawn, how = _line_draws(nodes, values, picked, counts), "line in nodes, fitted"
         else:
@@ -74,6 +78,12 @@ def scenario_draws(
         columns.append(drawn)
         basis.append(how)
     return Scenario(np.stack(columns, axis=2), tuple(basis))
+
+
+def _as_often(values: Array, share: Array, seed: int) -> Array:
+    """Give a rate of any step of the history to each draw, in proportion to the nodes."""
+    rng = np.random.default_rng(seed + 3)
+    return np.asarray(rng.choice(values, DRAWS)[:, None] * share)
 
 
 def _map_bytes(

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from capacity.driver_draws import REGENERATIONS
 from capacity.facts import derivations
 from capacity.growth import PER_NODE
 from capacity.models.linear_drivers import MIN_ROWS
@@ -20,6 +21,8 @@ from capacity.models.node_costs import NodeCosts
 from capacity.models.pooling import Evidence
 
 _POLICY: Final = "policy_entries"
+# Drivers of which each node has its own
+_OWN: Final = (PER_NODE, _POLICY, REGENERATIONS)
 # Fewer nodes than this are no crowd
 _LEAST_NODES: Final = 3
 
@@ -78,10 +81,12 @@ def node_evidence(
         rows = rows.drop_nulls("map_bytes").with_columns(pl.col(column) - pl.col("map_bytes"))
     if rows["node"].n_unique() < _LEAST_NODES or len(rows) < MIN_ROWS * _LEAST_NODES:
         return NOTHING
+    if rows[REGENERATIONS].null_count() == len(rows):
+        rows = rows.drop(REGENERATIONS)
     rows = _with_entries(rows)
-    names = tuple(
-        name for name in wanted["driver"] if name in (PER_NODE, _POLICY) and name in rows.columns
-    )
+    if REGENERATIONS in rows.columns and column == "agent_cpu":
+        rows = rows.drop_nulls(REGENERATIONS)
+    names = tuple(n for n in wanted["driver"] if n in _OWN and n in rows.columns)
     if not names:
         return NOTHING
     nothing = (np.nan, np.nan)

@@ -11,6 +11,7 @@ from capacity import censored, facts, shipped
 from capacity.costs import Aside, fleet_bends, fleet_costs
 from capacity.coverage import coverage
 from capacity.doubts import corrected, doubts
+from capacity.driver_draws import REGENERATIONS
 from capacity.errors import ExportError, FactError
 from capacity.export import Metrics
 from capacity.facts import derivations
@@ -55,11 +56,19 @@ class Observed:
         Column `censored` tells where its limit cut it.
         """
         rows = censored.mark(worst_by_time(self.steps, limit), self.steps, limit)
+        if (limit["component"], limit["quantity"]) == ("agent", "cpu"):
+            rows = rows.join(_regenerations(self.steps), on="time", how="left")
         if limit["quantity"] != "memory":
             return rows
         if limit["component"] == "agent":
             rows = self.kernel.history(rows, self.steps)
         return without(rows, limit["component"], self.leaks)
+
+
+def _regenerations(steps: pl.DataFrame) -> pl.DataFrame:
+    """Give time and regenerations: of the busiest node [1/s]."""
+    told = steps.filter(component="agent", quantity="regenerations")
+    return told.select("time", pl.col("largest").alias(REGENERATIONS))
 
 
 def observed(settings: PlanSettings, say: Progress) -> Observed:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from capacity.cilium.api_load import Load, control_plane
+from capacity.costs import churn_cpu
 from capacity.driver_draws import scenario_draws
 from capacity.errors import ModelError, SettingsError
 from capacity.facts import limits as fact_limits
@@ -290,9 +291,12 @@ def _load(base: _Base, change: Change) -> list[dict[str, Any]]:
         kvstore = inventory.option("identity-allocation-mode") == "kvstore"
     pods = max(endpoints - _OWN_ENDPOINTS * nodes, 0.0)
     load = Load(nodes, pods, identities, change.churn, slices, kvstore)
+    told = control_plane(load)
+    if change.churn is not None:
+        told += churn_cpu(change.churn, nodes, identities / pods if pods else 0.0)
     quota = fact_limits(version).filter(limit="etcd-database", default=True)["value"][0]
     return [
         row | {"scenario": change.name, "cluster": base.seen.cluster, "nodes": round(nodes),
                "limit": float(quota) if row["what"] == "etcd database" else None}
-        for row in control_plane(load)
+        for row in told
     ]  # fmt: skip

@@ -62,7 +62,8 @@ def make(recorded: Path, out: Path) -> None:
     for name in ("agent", "operator"):
         told = recorded / ("scale" if name == "agent" else name) / f"{name}_scale.json"
         levels = json.loads(told.read_text(encoding="utf-8"))
-        _write_csv(out / "lab-scale" / f"{name}.csv", [_level(level) for level in levels])
+        rows = [_level(level) | _regenerated(told.parent, level) for level in levels]
+        _write_csv(out / "lab-scale" / f"{name}.csv", rows)
 
 
 def _step(source: Path, out: Path) -> dict[str, Any]:
@@ -177,6 +178,16 @@ def _level(level: dict[str, Any]) -> dict[str, Any]:
         elif name not in ("regen_sum", "metrics_bytes"):
             row[name] = value
     return row
+
+
+def _regenerated(folder: Path, level: dict[str, Any]) -> dict[str, Any]:
+    """Give the regenerations of endpoints that an agent had counted then."""
+    scrape = folder / f"metrics_{level['factor']}_{level['level']:g}.prom"
+    name = 'cilium_endpoint_regenerations_total{outcome="success"}'
+    for line in scrape.read_text(encoding="utf-8").splitlines():
+        if line.startswith(name):
+            return {"regenerations": int(float(line.removeprefix(name)))}
+    return {}
 
 
 def _write_truth(path: Path, rows: list[dict[str, Any]]) -> None:

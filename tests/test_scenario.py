@@ -101,6 +101,23 @@ def test_load_of_the_api_server_is_told_for_every_scenario(told: Scenarios) -> N
     assert "kvstore" in told.control_plane["server"].to_list()
 
 
+def test_pods_that_come_cost_agents_and_operator_cpu_as_recorded(told: Scenarios) -> None:
+    rows = told.control_plane.filter(what="CPU of pods that come").rows_by_key("server", named=True)
+    assert set(rows) == {"each agent", "each operator"}
+    agent = rows["each agent"][0]
+    assert agent["scenario"] == "load"
+    # 20 pods a second: each an address (0.21 to 3.1 ms) to every agent, and a pod to one of 1,000
+    assert 8 + 20 * 0.21 < agent["value"] < 26 + 20 * 3.1
+    assert "nothing of this cluster" in agent["why"]
+    assert "idle: not known" in rows["each operator"][0]["why"]
+
+
+def test_what_ces_and_kvstore_do_to_agents_is_said_not_to_be_modeled(told: Scenarios) -> None:
+    said = [note for note in told.notes if "is not modeled" in note]
+    assert [note.split(":")[0] for note in said] == ["load", "kvstore"]
+    assert ratio(told, "load", "agent memory") == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -1,4 +1,4 @@
-"""Memory expected before anything was observed: costs of objects from elsewhere, with their doubt.
+"""Memory and CPU expected before anything was observed: costs from elsewhere, with their doubt.
 
 The costs are rows of facts/priors.csv, measured on a recorded agent or published: other versions,
 other loads. They are never the user's data, and what is told from them says so.
@@ -60,10 +60,14 @@ def told(component: str, quantity: str) -> dict[str, str]:
     'recorded: 1,770 (900 to 3,600); data/'
     """
     return {
-        row["driver"]: f"{row['basis']}: {row['per_unit']:,.0f} ({row['low']:,.0f} to "
-        f"{row['high']:,.0f}); {row['source']}"
+        row["driver"]: f"{row['basis']}: {_number(row['per_unit'])} ({_number(row['low'])} to "
+        f"{_number(row['high'])}); {row['source']}"
         for row in derivations.priors(component, quantity).iter_rows(named=True)
     }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def expected(
@@ -79,7 +83,8 @@ def expected(
     Parameters
     ----------
     drivers
-        Counts by name; drivers that are left out count as 0.
+        Counts by name; of CPU how many are made (regenerated …) each second. Drivers that are left
+        out count as 0.
 
     Returns
     -------
@@ -105,6 +110,6 @@ def expected(
             f"{sorted(known.median)}"
         )
     rng = np.random.default_rng(seed)
-    counts = {BASE: 1.0, **drivers}
+    counts = {**({BASE: 1.0} if BASE in known.median else {}), **drivers}
     drawn = [n * known.sample(name, draws, rng) for name, n in counts.items()]
     return np.asarray(np.sum(drawn, axis=0))

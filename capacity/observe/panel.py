@@ -14,6 +14,7 @@ _COLUMNS: Final = {
     "endpoints": ("driver", "endpoints"),
     "policy_worst": ("map", "map_entries"),
     "map_bytes": ("agent", "memory_bpf_maps"),
+    "regenerations": ("agent", "regenerations"),
     "agent_memory": ("agent", "memory"),
     "agent_cpu": ("agent", "cpu"),
     "envoy_memory": ("envoy", "memory"),

@@ -70,6 +70,7 @@ NODE_PANEL: Final = Table(
         Column("endpoints", pl.Float64, "1", "Cilium endpoints of the node"),
         Column("policy_worst", pl.Float64, "1", "entries of its fullest policy map", nullable=True),
         Column("map_bytes", pl.Float64, "byte", "of its maps, as charged", nullable=True),
+        Column("regenerations", pl.Float64, "1/s", "of its endpoints", nullable=True),
         Column("agent_memory", pl.Float64, "byte", nullable=True),
         Column("agent_cpu", pl.Float64, "millicore", nullable=True),
         Column("envoy_memory", pl.Float64, "byte", nullable=True),

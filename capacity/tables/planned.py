@@ -156,12 +156,12 @@ SCENARIOS: Final = Table(
 )  # fmt: skip
 CONTROL_PLANE: Final = Table(
     "control_plane",
-    "what one scenario asks of the API server, or of the kvstore",
+    "what one scenario asks of the API server or kvstore, and its churn of each agent",
     (
         Column("scenario", pl.String),
         Column("cluster", pl.String),
         Column("nodes", pl.Int64, "1"),
-        Column("server", pl.String, "", "kube-apiserver or kvstore"),
+        Column("server", pl.String, "", "kube-apiserver, kvstore, each agent or operator"),
         Column("what", pl.String),
         Column("value", pl.Float64, "of the row"),
         Column("unit", pl.String),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from capacity import shipped
 from capacity.errors import ModelError
 from capacity.facts import derivations
 from capacity.models import LinearDrivers
-from capacity.models.prior import expected, prior, told
+from capacity.models.prior import expected, told
 
 THOUSAND_NODES = {
     "nodes": 1000, "endpoints": 30_000, "endpoints_per_node": 30, "identities": 6_000,
@@ -63,7 +64,38 @@ def test_every_prior_has_a_source_a_basis_and_bounds_around_it() -> None:
 def test_a_driver_without_a_prior_is_named() -> None:
     with pytest.raises(ModelError, match="flows"):
         expected("agent", "memory_rss", {"flows": 3})
-    assert prior("agent", "cpu").median == {}
+    with pytest.raises(ModelError, match="no prior cost of anything for hubble-relay cpu"):
+        expected("hubble-relay", "cpu", {})
+
+
+def test_cpu_of_events_grows_with_them_from_the_idle_agent() -> None:
+    idle, busy = (
+        np.median(expected("agent", "cpu", {"endpoints_made": rate})) for rate in (0.0, 1.0)
+    )
+    assert idle == pytest.approx(8.3, rel=0.05)
+    # data/lab-scale: 61 ms of CPU a pod
+    assert busy - idle == pytest.approx(61, rel=0.1)
+
+
+@pytest.mark.parametrize("component", ["agent", "operator", "envoy"])
+def test_every_cpu_prior_has_a_source_and_bounds_around_it(component: str) -> None:
+    rows = derivations.priors(component, "cpu")
+    assert rows["source"].null_count() == 0
+    assert (rows["low"] < rows["per_unit"]).all()
+    assert (rows["per_unit"] < rows["high"]).all()
+
+
+def test_what_events_cost_is_what_was_recorded() -> None:
+    """The agent that was given 1,000 remote nodes, and no more, used their CPU time."""
+    table = pl.read_csv(shipped.path("data", "lab-scale", "agent.csv")).filter(factor="nodes")
+    for row in table.filter(pl.col("level") > 100).iter_rows(named=True):
+        made = (row["level"] - (100 if row["level"] == 500 else 500)) / row["wall_s_step"]
+        low, high = np.quantile(expected("agent", "cpu", {"nodes_made": made}), [0.05, 0.95])
+        assert low <= 1000 * row["cpu_s_step"] / row["wall_s_step"] <= high
+
+
+def test_small_costs_are_told_with_their_digits() -> None:
+    assert told("agent", "cpu")["regenerations"].startswith("recorded: 0.45 (0.15 to 5)")
 
 
 @pytest.mark.parametrize(("rows", "weight"), [(8, "prior"), (3000, "data")])
