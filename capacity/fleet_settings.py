@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from capacity.errors import SettingsError
+from capacity.setting import setting
 from capacity.settings import DEMO
-
-
-def _field(default: Any, help: str, unit: str = "", **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +19,14 @@ class FleetSettings:
         On construction, with all faults in one message.
     """
 
-    source: str = _field(
+    source: str = setting(
         DEMO,
         "FLEET.yaml, whose clusters are planned, or a folder that `capacity fleet` wrote: its "
         "newest run is shown. The shipped example of two clusters where left out.",
         argument=True,
     )
-    workers: int = _field(2, "Clusters at a time on this machine.", "1")
-    scheduler: str | None = _field(None, "Dask scheduler; this machine where left out.")
+    workers: int = setting(2, "Clusters at a time on this machine.", "1")
+    scheduler: str | None = setting(None, "Dask scheduler; this machine where left out.")
 
     def __post_init__(self) -> None:
         faults = [] if self.source else ["source: is empty; name FLEET.yaml or a folder of results"]

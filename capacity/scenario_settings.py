@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from capacity.errors import SettingsError
+from capacity.setting import setting
 from capacity.settings import DEMO
 
 FROM: Final = ("horizon", "today")
@@ -18,10 +19,6 @@ CHANGES: Final = (
 )
 
 
-def _field(default: Any, help: str, unit: str = "", **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, **more})
-
-
 @dataclass(frozen=True, slots=True)
 class ScenarioSettings:
     """What the notebook `scenarios` needs to know.
@@ -32,29 +29,29 @@ class ScenarioSettings:
         On construction, with all faults in one message.
     """
 
-    source: str = _field(
+    source: str = setting(
         DEMO,
         "Exports of the cluster: a folder or file, or the URL of a Prometheus-compatible API. The "
         "shipped demo cluster where left out.",
         argument=True,
     )
-    inventory: str | None = _field(
+    inventory: str | None = setting(
         None, "Folder or file of Kubernetes objects, where they are not in the source."
     )
-    cluster: str | None = _field(
+    cluster: str | None = setting(
         None, "Name of the cluster to look at, where the source holds several."
     )
-    changes: str = _field(
+    changes: str = setting(
         "", "Scenarios as `capacity scenario --change` takes them, semicolons between; one of each "
         "kind where left out.",
     )  # fmt: skip
-    at: str = _field("horizon", "Start from where growth leads (horizon), or from today (today).")
-    horizon: str = _field("180d", "How far to look ahead, e.g. 180d, 26w, 1y.", "duration")
-    cilium: str | None = _field(None, "Cilium version, where the source tells none.")
-    memory: str | None = _field(None, "Memory of the smallest node, e.g. 30Gi.", "byte")
-    risk: float = _field(0.01, "Chance of running short that you accept.", "1")
-    start: str | None = _field(None, "Start of the history: RFC 3339, epoch seconds, or -180d.")
-    seed: int = _field(0, "Seed of the draws.", "1")
+    at: str = setting("horizon", "Start from where growth leads (horizon), or from today (today).")
+    horizon: str = setting("180d", "How far to look ahead, e.g. 180d, 26w, 1y.", "duration")
+    cilium: str | None = setting(None, "Cilium version, where the source tells none.")
+    memory: str | None = setting(None, "Memory of the smallest node, e.g. 30Gi.", "byte")
+    risk: float = setting(0.01, "Chance of running short that you accept.", "1")
+    start: str | None = setting(None, "Start of the history: RFC 3339, epoch seconds, or -180d.")
+    seed: int = setting(0, "Seed of the draws.", "1")
 
     def __post_init__(self) -> None:
         faults = []

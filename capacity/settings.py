@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
 
 from capacity.errors import SettingsError
+from capacity.setting import setting
 from capacity.units import parse_bytes, parse_duration
 
 DEMO: Final = "demo"
@@ -33,10 +34,6 @@ DRIVER_NAMES: Final = (
 )
 
 
-def _field(default: Any, help: str, unit: str = "", **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, **more})
-
-
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
     """What `capacity plan` needs to know; everything but the source has a default.
@@ -47,64 +44,64 @@ class PlanSettings:
         On construction, with all faults in one message.
     """
 
-    source: str = _field(
+    source: str = setting(
         DEMO,
         "Exports of the cluster: a folder or file of metrics and Kubernetes objects, or the URL of "
         "a Prometheus-compatible API. The shipped demo cluster where left out.",
         argument=True,
     )
-    inventory: str | None = _field(
+    inventory: str | None = setting(
         None, "Folder or file of Kubernetes objects, where they are not in the source."
     )
-    cluster: str | None = _field(
+    cluster: str | None = setting(
         None, "Name of the cluster to plan for, where the source holds several."
     )
-    nodes: tuple[int, ...] = _field(
+    nodes: tuple[int, ...] = setting(
         (), "Node counts to plan for (several allowed). The growth of the history where left out.",
         "1",
     )  # fmt: skip
-    horizon: str = _field("180d", "How far to look ahead, e.g. 180d, 26w, 1y.", "duration")
-    set: tuple[str, ...] = _field(
+    horizon: str = setting("180d", "How far to look ahead, e.g. 180d, 26w, 1y.", "duration")
+    set: tuple[str, ...] = setting(
         (),
         "Fix a driver at the planned node counts, e.g. --set services=4000 (several allowed). "
         f"Drivers: {', '.join(DRIVER_NAMES)}.",
         metavar="DRIVER=VALUE",
     )
-    event: tuple[str, ...] = _field(
+    event: tuple[str, ...] = setting(
         (),
         "What you know will come, e.g. --event 2027-01-15:+200nodes (several allowed); any driver "
         "of --set, + or -.",
         metavar="DATE:±NUMBER DRIVER",
     )  # fmt: skip
-    risk: float = _field(
+    risk: float = setting(
         0.01, "Chance of running short that you accept; targets hold the 1 - risk quantile.", "1"
     )
-    headroom: float = _field(0.2, "Share of a map that stays free at the planned node count.", "1")
-    cilium: str | None = _field(
+    headroom: float = setting(0.2, "Share of a map that stays free at the planned node count.", "1")
+    cilium: str | None = setting(
         None, "Cilium version, e.g. 1.18. Read from the metrics where left out."
     )
-    memory: str | None = _field(
+    memory: str | None = setting(
         None, "Memory of the smallest node, e.g. 30Gi; sizes dynamic maps where no metric tells.",
         "byte",
     )  # fmt: skip
-    managed: str | None = _field(
+    managed: str | None = setting(
         None, "Managed service that runs Cilium: gke, aks, eks or eks-hybrid. Only what its "
         "users can change is recommended.",
     )  # fmt: skip
-    price_cpu: float | None = _field(
+    price_cpu: float | None = setting(
         None, "Price of a CPU core for a month, in your currency; prices requests.", "1"
     )
-    price_memory: float | None = _field(
+    price_memory: float | None = setting(
         None, "Price of a GiB of memory for a month, in your currency.", "1"
     )
-    pool: str | None = _field(
+    pool: str | None = setting(
         None, "Folder with plans of other clusters (their --out, or a fleet's): what too little "
         "history cannot tell of costs is borrowed from theirs.",
     )  # fmt: skip
-    start: str | None = _field(None, "Start of the history: RFC 3339, epoch seconds, or -30d.")
-    end: str | None = _field(None, "End of the history; the newest sample where left out.")
-    step: str | None = _field(None, "Resolution asked from an API, e.g. 5m.", "duration")
-    seed: int = _field(0, "Seed of the bootstrap; the same seed gives the same plan.")
+    start: str | None = setting(None, "Start of the history: RFC 3339, epoch seconds, or -30d.")
+    end: str | None = setting(None, "End of the history; the newest sample where left out.")
+    step: str | None = setting(None, "Resolution asked from an API, e.g. 5m.", "duration")
+    seed: int = setting(0, "Seed of the bootstrap; the same seed gives the same plan.")
 
     def __post_init__(self) -> None:
         faults = list(_faults(self))

@@ -19,7 +19,6 @@ _PATTERNS: Final = (
     ("DaemonSet", rf"^(.+)-{_RANDOM}{{5}}$"),
 )
 _CONTROLLERS: Final = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
-OWNER: Final = ("kind", "workload")
 
 
 def owners(units: pl.DataFrame, state: Metrics, workloads: pl.DataFrame) -> pl.DataFrame:
