@@ -14,6 +14,7 @@ from capacity.cilium.map_memory import charged_bytes, memlock_bytes
 from capacity.cilium.map_sizes import RATIO, Finding, dynamic_sizes, validate
 from capacity.cilium.policy import heaviest
 from capacity.errors import FactError, SettingsError
+from capacity.explained import moved_by
 from capacity.export import Metrics, told_once
 from capacity.findings import percent, scope
 from capacity.inventory import Inventory
@@ -38,7 +39,7 @@ FACT_COLUMNS: Final = {
 
 def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
     """Give what runs out, in order, for people: texts with units."""
-    rows = []
+    rows, moved = [], moved_by(plan)
     for row in plan.exhaustion.head(most).iter_rows(named=True):
         rows.append(
             {
@@ -55,6 +56,7 @@ def breaks_first(plan: Plan, most: int = 12) -> pl.DataFrame:
                     None if row["probability"] is None else f"{row['probability']:.0%}"
                 ),
                 "status": row["status"],
+                "matters most": moved.get(resource(row)),
             }
         )
     return pl.DataFrame(rows)
@@ -375,21 +377,3 @@ def _pair(item: str) -> tuple[str, int]:
     if not equals or not value.strip().isdecimal():
         raise SettingsError(f"--set {item}: wanted OPTION=ENTRIES with a whole number")
     return name.strip(), int(value)
-
-
-def made_of(plan: Plan) -> pl.DataFrame:
-    """Take what runs out first, and the agents' memory, apart: shares, doubt, where costs are from.
-
-    Columns resource, part, low, mean, high, share, learnt, basis: of table explanation.
-    """
-    names = [resource(row) for row in plan.explanation.iter_rows(named=True)]
-    rows = plan.explanation.with_columns(resource=pl.Series(names, dtype=pl.String))
-    asked = {"agent memory"}
-    if len(plan.exhaustion):
-        asked.add(resource(plan.exhaustion.sort("rank").row(0, named=True)))
-    return (
-        rows.filter(pl.col("resource").is_in(sorted(asked)))
-        .select("resource", "nodes", "part", low="q05", mean="mean", high="q95", share="share",
-                learnt="learnt", basis="basis")
-        .sort("resource", "share", descending=[False, True])
-    )  # fmt: skip

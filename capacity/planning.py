@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from capacity.causes import causes_table
 from capacity.coverage import coverage
 from capacity.errors import ModelError
 from capacity.export import told_once
@@ -51,7 +52,7 @@ from capacity.verdicts import (
 
 # Frames of a Plan, in reading order; each is a table of `tables` (`curves` is a forecast too)
 FRAMES: Final = (
-    "exhaustion", "recommendation", "forecast", "explanation", "sensitivity", "outlook",
+    "exhaustion", "recommendation", "forecast", "explanation", "causes", "sensitivity", "outlook",
     "evidence", "bends", "scenario", "usage", "spikes", "peaks",
     "maps", "map_fill", "fits", "limits", "drivers", "growth", "growth_laws", "history", "curves",
     "policy_growth", "policy_nodes", "service_growth", "lb_tier", "doubts", "coverage", "sources",
@@ -73,6 +74,7 @@ class Plan:
     recommendation: pl.DataFrame
     forecast: pl.DataFrame
     explanation: pl.DataFrame
+    causes: pl.DataFrame
     sensitivity: pl.DataFrame
     evidence: pl.DataFrame
     bends: pl.DataFrame
@@ -182,12 +184,15 @@ def _fitted_frames(
     fitted: list[Fitted], growth: Growth, settings: PlanSettings
 ) -> dict[str, pl.DataFrame]:
     """Give the frames that hold rows of each fitted quantity."""
+    explanation = explanation_table(fitted)
+    sensitivity = sensitivity_table(fitted, growth, settings)
     return {
         "forecast": pl.concat(forecast_rows(item, growth, settings) for item in fitted),
         "curves": pl.concat(forecast_rows(item, growth, settings, curve=True) for item in fitted),
         "history": pl.concat(history_rows(item) for item in fitted),
-        "explanation": explanation_table(fitted),
-        "sensitivity": sensitivity_table(fitted, growth, settings),
+        "explanation": explanation,
+        "sensitivity": sensitivity,
+        "causes": causes_table(explanation, sensitivity),
         "evidence": evidence_table(fitted),
         "bends": bends_table(fitted),
         "fits": fits_table([item.fit for item in fitted]),

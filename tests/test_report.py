@@ -195,7 +195,7 @@ def test_the_page_can_be_read_without_eyes(page: str) -> None:
     assert len(read.all("caption")) == len(read.all("table")) > 5
     assert all(a.get("scope") for a in read.all("th"))
     charts = [a for a in read.all("div") if a.get("class") == "chart"]
-    assert len(charts) == 7
+    assert len(charts) == 8
     for chart in charts:
         assert chart["role"] == "img"
         assert chart["tabindex"] == "0"

@@ -313,6 +313,28 @@ OUTLOOK: Final = Table(
         Column("limit", pl.Float64, "of the quantity", nullable=True),
     ),
 )
+CAUSES: Final = Table(
+    "causes",
+    "what one forecast rests on: the driver that matters most, and where its doubt comes from",
+    (
+        Column("cluster", pl.String),
+        Column("component", pl.String),
+        Column("subject", pl.String, nullable=True),
+        Column("quantity", pl.String),
+        Column("unit", pl.String),
+        Column("nodes", pl.Int64, "1", "at which it is taken apart"),
+        Column("driver", pl.String, "", "of the largest part; null: none moves it", nullable=True),
+        Column("share", pl.Float64, "1", "its part of the value", nullable=True),
+        Column("per_percent", pl.Float64, "of the quantity", "more with 1 % more", nullable=True),
+        Column("basis", pl.String, "", "of its cost: code, observed, prior", nullable=True),
+        Column("second", pl.String, "", "the driver after that", nullable=True),
+        Column("second_share", pl.Float64, "1", "", nullable=True),
+        Column("always", pl.Float64, "1", "part that no driver moves"),
+        Column("believed", pl.Float64, "1", "part whose costs come from elsewhere"),
+        Column("doubt", pl.String, "", "longest bar of the tornado", nullable=True),
+        Column("doubt_share", pl.Float64, "1", "its length of the median", nullable=True),
+    ),
+)  # fmt: skip
 TRIALS: Final = Table(
     "trials",
     "one forecast that was made from a past time, by one method, beside what came",
