@@ -15,10 +15,10 @@ import polars as pl
 
 from capacity.errors import ExportError
 from capacity.export import Metrics, source_row
-from capacity.load import read, tsdb_batches
+from capacity.load import read, tsdb_batches, tsdb_block
 from capacity.load.files import listed
 from capacity.load.gather import FIRST_MILLISECOND, Selection
-from capacity.load.tsdb_files import FORMAT, INDEX
+from capacity.load.tsdb_files import FORMAT, INDEX, LATE, LOG
 from capacity.observe.names import one_cluster
 from capacity.rightsizing.part import (
     EDGES,
@@ -62,19 +62,33 @@ class Block:
 
 
 def parts(
-    blocks: list[Block], start: int | None, end: int | None, settings: RightsizingSettings
-) -> Iterator[Part]:
-    """Read blocks, oldest first, window by window.
+    blocks: list[Block], log: list[Path], start: int | None, end: int | None,
+    settings: RightsizingSettings,
+) -> Iterator[Part]:  # fmt: skip
+    """Read blocks, oldest first, window by window, and what came since the last one from the log.
 
     Raises
     ------
     ExportError
         If none holds the times asked for.
     """
-    first = max(min(b.first for b in blocks), start or 0)
-    last = int(min(max(b.last for b in blocks), math.inf if end is None else end + 1))
-    if first >= last:
+    newest = max(block.last for block in blocks)
+    first = max(min(block.first for block in blocks), start or 0)
+    last = int(min(newest, math.inf if end is None else end + 1))
+    is_late = bool(log) and (end is None or end >= newest)
+    if first >= last and not is_late:
         raise ExportError(f"{blocks[0].folder.parent}: no block holds the times asked for")
+    if first < last:
+        yield from _of_blocks(blocks, first, last, settings)
+    if is_late:
+        # Up to three hours: few enough for frames
+        told = tsdb_block.read(log, Selection(WANTED, max(newest, start or 0), end))
+        yield of_frames(told, told, settings, 1.0, told.sources)
+
+
+def _of_blocks(
+    blocks: list[Block], first: int, last: int, settings: RightsizingSettings
+) -> Iterator[Part]:
     is_first = True
     for group in _groups(blocks):
         opened = _opened(group)
@@ -184,12 +198,17 @@ def _windows(group: list[Block], first: int, last: int, step: int) -> list[tuple
     return list(zip(at, at[1:], strict=False))
 
 
-def found_blocks(source: Any) -> list[Block]:
-    """Find blocks of Prometheus' database in a folder; none where meta.json does not tell times."""
+def found_blocks(source: Any) -> tuple[list[Block], list[Path]]:
+    """Find blocks of Prometheus' database in a folder, and the files of its log.
+
+    None where meta.json does not tell times.
+    """
     if isinstance(source, pl.DataFrame) or hasattr(source, "columns"):
-        return []
-    found = []
+        return [], []
+    found, log = [], []
     for path in listed(source):
+        if {LOG, LATE} & set(path.parts[-3:-1]):
+            log.append(path)
         if path.name != INDEX:
             continue
         try:
@@ -197,7 +216,7 @@ def found_blocks(source: Any) -> list[Block]:
             first, last = int(meta["minTime"]), int(meta["maxTime"])
             samples = int(meta.get("stats", {}).get("numSamples", 0))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return []
+            return [], []
         if FIRST_MILLISECOND < first < last:
             found.append(Block(path.parent, first, last, samples))
-    return sorted(found, key=lambda block: block.first)
+    return sorted(found, key=lambda block: block.first), log

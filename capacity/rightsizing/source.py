@@ -46,9 +46,9 @@ def parts(source: Any, settings: RightsizingSettings) -> Iterator[Part]:
 
         yield from api.parts(source, since, until, settings)
     else:
-        found = blocks.found_blocks(source)
+        found, log = blocks.found_blocks(source)
         if sum(block.samples for block in found) > _WHOLE:
-            yield from blocks.parts(found, start, end, settings)
+            yield from blocks.parts(found, log, start, end, settings)
         else:
             told = read(source, metrics=WANTED, start=start, end=end)
             yield of_frames(told, told, settings, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from capacity.load.prom_server import RefusedError
 from capacity.rightsizing import Sizing, api, rightsize, source
 from capacity.rightsizing import blocks as of_blocks
 from capacity.rightsizing_settings import RightsizingSettings
+from tests.load.test_tsdb_wal import series, write
 from tests.prometheus_server import Written, serving_blocks, write_blocks
 from tests.rightsizing.pods import MI, START, Pods
 from tests.rightsizing.test_rightsizing import DAY, memory, size, used, web
@@ -95,6 +97,34 @@ def test_blocks_that_overlap_or_name_a_cluster_outside_are_read_as_frames_and_gi
         text = json.loads(meta.read_text())
         meta.write_text(json.dumps(text | {"thanos": {"labels": {"cluster": "north"}}}))
     assert told(rightsize(str(tmp_path / "data"))) == told(whole)
+
+
+def test_the_log_beside_the_blocks_is_read_too(
+    whole: Sizing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest 90 minutes are in the log alone, with all that is set at the end."""
+    monkeypatch.setattr(source, "_WHOLE", 1000)
+    told_last = written(made())
+    cut = max(max(times) for _, times, _ in told_last) - 90 * 60_000
+    old, new = [], []
+    for text, times, values in told_last:
+        rows = list(zip(times, values, strict=True))
+        before = [row for row in rows if row[0] < cut]
+        if before:
+            old.append((text, *map(list, zip(*before, strict=True))))
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', text)) | {"__name__": text.split("{")[0]}
+        new += [(at, labels, value) for at, value in rows if at >= cut]
+    data = write_blocks(old, tmp_path, "--max-block-duration=48h")
+    with serving_blocks(data, tmp_path, "--web.enable-remote-write-receiver") as url:
+        new.sort(key=lambda one: one[0])
+        for i in range(0, len(new), 500):
+            write(url, b"".join(series(one, at, value) for at, one, value in new[i : i + 500]))
+    assert len(new) > 150
+    sized = rightsize(str(data))
+    assert told(sized) == told(whole)
+    assert sized.samples == whole.samples
+    shutil.rmtree(data / "wal")
+    assert rightsize(str(data)).samples < whole.samples
 
 
 def test_a_server_gives_what_its_blocks_give_with_remote_read_and_peaks_without(
