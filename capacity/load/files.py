@@ -180,6 +180,18 @@ def _plain(path: Path, size: int) -> bytes | None:
     return None if data.startswith((_GZIP, _ZSTD)) else data
 
 
+def _stored(path: Path, size: int) -> bytes | None:
+    """Give the first bytes of a file of object storage that is not packed, else None.
+
+    What opens such a file fetches megabytes ahead.
+    """
+    store = getattr(path, "fs", None)
+    if store is None or not path.stat().st_size:
+        return None
+    data: bytes = store.cat_file(path.path, start=0, end=min(size, path.stat().st_size))  # type: ignore[attr-defined]
+    return None if data.startswith((_GZIP, _ZSTD)) else data
+
+
 def beginning(path: Path, size: int = 1 << 16) -> bytes:
     """Give the first bytes of a file, unpacked.
 
@@ -189,7 +201,7 @@ def beginning(path: Path, size: int = 1 << 16) -> bytes:
         If it cannot be read or unpacked.
     """
     try:
-        if (data := _plain(path, size)) is not None:
+        if (data := _plain(path, size)) is not None or (data := _stored(path, size)) is not None:
             return data
         with opened(path) as file:
             return bytes(file.read(size))

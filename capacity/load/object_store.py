@@ -6,7 +6,7 @@ its environment variables and files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +18,16 @@ from capacity.export import without_secrets
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+# Told where bytes begin and end that are used next
+Need = Callable[[Integers, Integers], None]
 
 # thanos-io/thanos pkg/store/bucket.go, EstimatedMaxChunkSize and PartitionerMaxGapSize. Only speed
 # rests on them: longer chunks are fetched again, and two parts that lie near cost less as one.
 CHUNK_BYTES: Final = 16_000
 _GAP_BYTES: Final = 512 * 1024
 _HEAD_BYTES: Final = 8
+# What is fetched of an index at least: series and their lists lie near each other
+_PAGE_BYTES: Final = 16 * 1024
 # Of stores where Prometheus, Thanos and Mimir keep blocks, and of memory for tests
 SCHEMES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
 # A chunk holds at most 65,535 samples of some 20 bytes: our estimate
@@ -69,6 +73,43 @@ def whole(path: Path) -> Bytes:
     return np.frombuffer(path.read_bytes(), np.uint8)
 
 
+def opened(path: Path) -> tuple[Bytes, Need]:
+    """Give room for all bytes of a file, and what fetches those that are needed.
+
+    Room that nothing was fetched for takes no memory.
+    """
+    data = np.zeros(path.stat().st_size, np.uint8)
+    is_there = np.zeros(-(-len(data) // _PAGE_BYTES), np.bool_)
+
+    def need(begins: Integers, ends: Integers) -> None:
+        firsts, lasts = begins.clip(0) // _PAGE_BYTES, -(-ends.clip(max=len(data)) // _PAGE_BYTES)
+        change = np.zeros(len(is_there) + 1, np.int64)
+        is_some = (firsts < lasts) & (begins >= 0)
+        np.add.at(change, firsts[is_some], 1)
+        np.add.at(change, lasts[is_some], -1)
+        missing = np.flatnonzero((np.cumsum(change)[:-1] > 0) & ~is_there)
+        if not len(missing):
+            return
+        far = np.diff(missing) > 1 + _GAP_BYTES // _PAGE_BYTES
+        begin = missing[np.concatenate([[True], far])] * _PAGE_BYTES
+        end = ((missing[np.concatenate([far, [True]])] + 1) * _PAGE_BYTES).clip(max=len(data))
+        for at, piece in zip(begin.tolist(), _fetched(path, begin, end), strict=True):
+            data[at : at + len(piece)] = piece
+            is_there[at // _PAGE_BYTES : -(-(at + len(piece)) // _PAGE_BYTES)] = True
+
+    return data, need
+
+
+def _fetched(path: Path, begins: Integers, ends: Integers) -> list[Bytes]:
+    fetched: Sequence[bytes | Exception] = path.fs.cat_ranges(  # type: ignore[attr-defined]
+        [path.path] * len(begins),  # type: ignore[attr-defined]
+        begins.tolist(), ends.tolist(),
+    )  # fmt: skip
+    if failed := [one for one in fetched if isinstance(one, Exception)]:
+        raise ExportError(f"{path.name}: cannot be read: {failed[0]}")
+    return [np.frombuffer(one, np.uint8) for one in fetched if isinstance(one, bytes)]
+
+
 def parts(path: Path, offsets: Integers, sizes: int = CHUNK_BYTES) -> tuple[Bytes, Integers]:
     """Fetch the first bytes of a file, and `sizes` bytes from each offset on.
 
@@ -83,13 +124,7 @@ def parts(path: Path, offsets: Integers, sizes: int = CHUNK_BYTES) -> tuple[Byte
     is_new = np.concatenate([[True], begins[1:] > np.maximum.accumulate(ends)[:-1] + _GAP_BYTES])
     firsts = begins[is_new]
     lasts = np.maximum.reduceat(ends, np.flatnonzero(is_new))
-    fetched: Sequence[bytes | Exception] = path.fs.cat_ranges(  # type: ignore[attr-defined]
-        [path.path] * len(firsts),  # type: ignore[attr-defined]
-        firsts.tolist(), lasts.tolist(),
-    )  # fmt: skip
-    if failed := [one for one in fetched if isinstance(one, Exception)]:
-        raise ExportError(f"{path.name}: cannot be read: {failed[0]}")
-    pieces = [np.frombuffer(one, np.uint8) for one in fetched if isinstance(one, bytes)]
+    pieces = _fetched(path, firsts, lasts)
     lengths = np.array([len(piece) for piece in pieces], np.int64)
     run = np.searchsorted(firsts, offsets, side="right") - 1
     at = (np.cumsum(lengths) - lengths)[run] + offsets - firsts[run]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from capacity.errors import ExportError
-from capacity.load import tsdb_chunks, tsdb_index
+from capacity.load import tsdb_index
 from capacity.load.gather import Selection, Source
 from capacity.load.threads import THREADS
 from capacity.load.tsdb_block import chosen, external_labels, segments_of, wanted_names
@@ -27,6 +27,7 @@ from capacity.load.tsdb_deleted import tombstones
 from capacity.load.tsdb_files import FORMAT, INDEX
 from capacity.load.tsdb_index import Index
 from capacity.load.tsdb_labels import label_frame
+from capacity.load.tsdb_numbers import IndexFaultError
 from capacity.load.xor import Floats, Integers, close, decode_into, rooms
 from capacity.tables import SERIES, check
 
@@ -67,9 +68,9 @@ def opened(block: Path, selection: Selection) -> Opened | None:
     try:
         if external_labels(block) or tombstones(block / "tombstones"):
             return None
-        found = tsdb_index.open_index(tsdb_chunks.read(block / INDEX))
+        found = tsdb_index.open_index(block / INDEX)
         index = tsdb_index.read(found, tsdb_index.wanted(found, wanted_names(selection)))
-    except (tsdb_index.IndexFaultError, ExportError):
+    except (IndexFaultError, ExportError):
         return None
     if index.broken:
         return None

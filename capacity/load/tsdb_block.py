@@ -24,8 +24,9 @@ from capacity.load.gather import Selection, Source, assemble, assemble_ordered, 
 from capacity.load.tsdb_chunks import Keys, Segment, Wanted
 from capacity.load.tsdb_deleted import Deleted, tombstones
 from capacity.load.tsdb_files import FORMAT, HEAD, INDEX, LATE, LOG
-from capacity.load.tsdb_index import Index, IndexFaultError, Opened
+from capacity.load.tsdb_index import Index, Opened
 from capacity.load.tsdb_labels import columns_of, label_frame
+from capacity.load.tsdb_numbers import IndexFaultError
 
 Integers = npt.NDArray[np.int64]
 
@@ -130,7 +131,7 @@ def _once(series: pl.DataFrame, same: Keys) -> tuple[pl.DataFrame, Integers]:
 def _opened(number: int, folder: Path, selection: Selection, source: Source) -> _Block | None:
     """Find the wanted series of a block; None where its index cannot be read."""
     try:
-        opened = tsdb_index.open_index(tsdb_chunks.read(folder / INDEX))
+        opened = tsdb_index.open_index(folder / INDEX)
         references = tsdb_index.wanted(opened, wanted_names(selection))
         deleted = tombstones(folder / "tombstones")
     except (IndexFaultError, ExportError) as error:
@@ -200,7 +201,7 @@ def _clusters(block: _Block, others: set[str]) -> dict[str | None, Integers] | N
                 if np.isin(references, block.references, assume_unique=True).any():
                     return None
         told = tsdb_index.by_value(block.opened, _CLUSTER)
-    except IndexFaultError:
+    except (IndexFaultError, ExportError):
         return None
     found: dict[str | None, Integers] = {}
     rest = block.references
@@ -249,7 +250,7 @@ def _indexes(block: _Block, selection: Selection, sources: Sequence[Source]) -> 
     source = sources[block.source]
     try:
         index = tsdb_index.read(block.opened, block.references)
-    except IndexFaultError as error:
+    except (IndexFaultError, ExportError) as error:
         source.refuse(str(error))
         return []
     if index.broken:

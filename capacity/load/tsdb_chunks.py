@@ -5,7 +5,6 @@ Format: prometheus/prometheus tsdb/docs/format/chunks.md (v2.53 to v3.5).
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from capacity.load import object_store
 from capacity.load.checksums import TABLES, Sums, crc_of
 from capacity.load.gather import Gathered, Selection, Source
 from capacity.load.threads import parallel
-from capacity.load.tsdb_index import Index, uvarint
+from capacity.load.tsdb_bytes import read
+from capacity.load.tsdb_index import Index
+from capacity.load.tsdb_numbers import uvarint
 from capacity.load.words import read_only
 from capacity.load.xor import Bits, Bytes, Floats, Integers, Words, chunk_into, rooms, told_of
 from capacity.telling import few
@@ -89,26 +90,6 @@ class _Told:
             self.kept[of], self.nan[of], self.thinned[of], self.first[of], self.last[of],
             self.is_rising[of], self.is_whole[of],
         )  # fmt: skip
-
-
-def read(path: Path) -> Bytes:
-    """Give the bytes of a file; those of a local one are not in memory before they are used.
-
-    Raises
-    ------
-    ExportError
-        If it cannot be read.
-    """
-    try:
-        if not path.stat().st_size:
-            return np.frombuffer(b"", np.uint8)
-        if object_store.is_remote(path):
-            return object_store.whole(path)
-        with path.open("rb") as file:
-            # As numpy's memmap, which takes ten times as long to set up
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    except OSError as error:
-        raise ExportError(f"{path.name}: cannot be read: {error.strerror}") from None
 
 
 def find(wanted: Wanted, index: Index, source: Source) -> Segment | None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from capacity.load.checksums import crc32c
-from capacity.load.tsdb_index import IndexFaultError, uvarint
+from capacity.load.tsdb_numbers import IndexFaultError, uvarint
 
 # First and last deleted time of a series, by its reference [ms]
 Deleted = Mapping[int, Sequence[tuple[int, int]]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from numba import njit
 
 from capacity.load.checksums import Bytes, Integers, crc32c
+from capacity.load.object_store import Need
+from capacity.load.tsdb_bytes import opened as opened_file
+from capacity.load.tsdb_numbers import IndexFaultError, uvarint, varint
 from capacity.load.words import read_only
 
 MAGIC: Final = b"\xba\xaa\xd7\x00"
@@ -24,21 +28,24 @@ _TOC: Final = struct.Struct(">6QI")
 # Series begin at multiples of this in version 2; their reference is the offset divided by it
 _ALIGNED: Final = 16
 _NAME: Final = b"__name__"
+# Magic and version; the longest length of a series
+_HEAD: Final = 5
+_LENGTH: Final = 10
 
 
 # Which metric names are wanted
 Wants = Callable[[list[str]], npt.NDArray[np.bool_]]
 
 
-class IndexFaultError(Exception):
-    """An index that cannot be read; the text says what was found and wanted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An index whose head was read: its bytes, and where its tables begin."""
+    """An index whose head was read: its bytes, and where its tables begin.
+
+    Bytes of object storage are there after `need` was called with where they begin and end.
+    """
 
     data: Bytes
+    need: Need
     version: int
     toc: tuple[int, ...]
 
@@ -72,16 +79,20 @@ class Index:
         return [_text(self.texts[at]) for at in found.tolist()]
 
 
-def open_index(data: Bytes) -> Opened:
+def open_index(path: Path) -> Opened:
     """Read the head of an index.
 
     Raises
     ------
     IndexFaultError
         If the file is no index, or is cut off.
+    ExportError
+        If it cannot be read.
     """
+    data, need = opened_file(path)
     data = read_only(data)
-    return Opened(data, *_head(data))
+    need(np.array([0, len(data) - _TOC.size]), np.array([_HEAD, len(data)]))
+    return Opened(data, need, *_head(data))
 
 
 def read(opened: Opened, references: Integers) -> Index:
@@ -94,7 +105,7 @@ def read(opened: Opened, references: Integers) -> Index:
     """
     data, version = opened.data, opened.version
     many = len(references)
-    begins, ends, is_good = _entries(data, references * (_ALIGNED if version > 1 else 1))
+    begins, ends, is_good = _entries(opened, references * (_ALIGNED if version > 1 else 1))
     references, begins, ends = references[is_good], begins[is_good], ends[is_good]
     many_labels, many_chunks, is_read = _count(data, begins, ends)
     references, begins, ends = references[is_read], begins[is_read], ends[is_read]
@@ -124,14 +135,16 @@ def _head(data: Bytes) -> tuple[int, tuple[int, ...]]:
     return version, tuple(toc)
 
 
-def _table(data: Bytes, at: int, what: str) -> tuple[int, int]:
+def _table(opened: Opened, at: int, what: str) -> tuple[int, int]:
     """Give where a table's content begins and ends, after its length and before its checksum."""
-    if at + 4 > len(data):
+    data, begin = opened.data, at + 4
+    if begin > len(data):
         raise IndexFaultError(f"is cut off in its {what}")
-    begin = at + 4
+    opened.need(np.array([at]), np.array([begin]))
     end = begin + int.from_bytes(data[at:begin].tobytes(), "big")
     if end + 4 > len(data) or end < begin + 4:
         raise IndexFaultError(f"is cut off in its {what}")
+    opened.need(np.array([begin]), np.array([end + 4]))
     crc = int.from_bytes(data[end : end + 4].tobytes(), "big")
     if crc32c(data, np.array([begin]), np.array([end]))[0] != crc:
         raise IndexFaultError(f"is damaged: the checksum of its {what} is wrong")
@@ -146,10 +159,12 @@ def wanted(opened: Opened, wants: Wants | None) -> Integers:
     IndexFaultError
         If the postings are broken.
     """
+    if wants is None:
+        opened.need(np.array([0]), np.array([len(opened.data)]))
     names, places = _values(opened, b"" if wants is None else _NAME)
     # The list of all series is that of a label without name and value
     is_wanted = np.array([not n for n in names], np.bool_) if wants is None else wants(names)
-    return _merged([_posting(opened.data, at) for at in places[is_wanted].tolist()])
+    return _merged(_postings(opened, places[is_wanted]))
 
 
 def by_value(opened: Opened, label: str) -> dict[str, Integers]:
@@ -161,7 +176,7 @@ def by_value(opened: Opened, label: str) -> dict[str, Integers]:
         If the postings are broken.
     """
     values, places = _values(opened, label.encode())
-    return {v: _posting(opened.data, at) for v, at in zip(values, places.tolist(), strict=True)}
+    return dict(zip(values, _postings(opened, places), strict=True))
 
 
 def _merged(lists: list[Integers]) -> Integers:
@@ -174,7 +189,7 @@ def _merged(lists: list[Integers]) -> Integers:
 def _values(opened: Opened, name: bytes) -> tuple[list[str], Integers]:
     """Give the values of a label, and where the list of series of each begins."""
     data = opened.data
-    begin, end = _table(data, opened.toc[5], "table of postings")
+    begin, end = _table(opened, opened.toc[5], "table of postings")
     many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
     found = _listed(data, begin + 4, end, many, np.frombuffer(name, np.uint8))
     if found is None:
@@ -182,8 +197,17 @@ def _values(opened: Opened, name: bytes) -> tuple[list[str], Integers]:
     return [_text(data[first:last].tobytes()) for first, last in found[:, :2].tolist()], found[:, 2]
 
 
-def _posting(data: Bytes, at: int) -> Integers:
-    begin, end = _table(data, at, "postings")
+def _postings(opened: Opened, places: Integers) -> list[Integers]:
+    """Give the lists of series that begin at places."""
+    # All at once, where they come from a store: first how long each is
+    opened.need(places, places + 4)
+    opened.need(places, places + 8 + _big(opened.data, places))
+    return [_posting(opened, at) for at in places.tolist()]
+
+
+def _posting(opened: Opened, at: int) -> Integers:
+    data = opened.data
+    begin, end = _table(opened, at, "postings")
     many = int.from_bytes(data[begin : begin + 4].tobytes(), "big")
     if begin + 4 + 4 * many > end:
         raise IndexFaultError("is damaged: a list of postings is longer than its place")
@@ -191,54 +215,33 @@ def _posting(data: Bytes, at: int) -> Integers:
     return numbers.astype(np.int64)
 
 
-def string_at(table: bytes, at: int) -> tuple[bytes, int]:
-    """Give a text that stands behind its length, and the place after it."""
-    size, at = uvarint_at(table, at)
-    if at + size > len(table):
-        raise IndexFaultError("is damaged: a text runs beyond its table")
-    return table[at : at + size], at + size
-
-
-def uvarint_at(table: bytes, at: int) -> tuple[int, int]:
-    """Give an unsigned varint, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(table):
-            raise IndexFaultError("is damaged: a number runs beyond its table")
-        byte = table[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise IndexFaultError("is damaged: a number has more than 10 bytes")
-
-
-def varint_at(table: bytes, at: int) -> tuple[int, int]:
-    """Give a signed varint, and the place after it."""
-    value, at = uvarint_at(table, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _entries(data: Bytes, offsets: Integers) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
+def _entries(opened: Opened, offsets: Integers) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
     """Give begin and end of each series, and whether its checksum is right."""
+    data = opened.data
+    opened.need(offsets, offsets + _LENGTH)
     begins, ends = _sized(data, offsets)
     inside = (begins >= 0) & (ends + 4 <= len(data))
     begins, ends = np.where(inside, begins, 0), np.where(inside, ends, 0)
-    told = np.zeros(len(offsets), np.uint32)
+    opened.need(begins, ends + 4)
+    return begins, ends, inside & (crc32c(data, begins, ends) == _big(data, ends))
+
+
+def _big(data: Bytes, places: Integers) -> Integers:
+    """Give the numbers of four bytes at places."""
+    told = np.zeros(len(places), np.int64)
     for i in range(4):
-        at = np.minimum(ends + i, len(data) - 1)
-        told = (told << np.uint32(8)) | data[at].astype(np.uint32)
-    return begins, ends, inside & (crc32c(data, begins, ends) == told)
+        told = (told << 8) | data[np.minimum(places + i, len(data) - 1)]
+    return told
 
 
 def _texts(opened: Opened, symbols: Integers) -> tuple[tuple[bytes, ...], Integers]:
     """Give the texts of symbols, and the place of each symbol among them."""
     data = opened.data
-    begin, end = _table(data, opened.toc[0], "symbols")
+    begin, end = _table(opened, opened.toc[0], "symbols")
     if not len(symbols):
         return (), symbols
     if opened.version == 1:
@@ -258,21 +261,6 @@ def _texts(opened: Opened, symbols: Integers) -> tuple[tuple[bytes, ...], Intege
     table = data[begin:end].tobytes()
     told = zip((begins - begin).tolist(), (ends - begin).tolist(), strict=True)
     return tuple(table[first:last] for first, last in told), labels
-
-
-@njit(cache=True, nogil=True)
-def uvarint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
-    """Give an unsigned varint and the place after it; -1 where it is none or goes beyond `end`."""
-    value = np.uint64(0)
-    for i in range(10):
-        if at < 0 or at >= end or at >= len(data):
-            return np.int64(0), -1
-        byte = np.uint64(data[at])
-        at += 1
-        value |= (byte & np.uint64(127)) << np.uint64(7 * i)
-        if byte < np.uint64(128):
-            return np.int64(value), at
-    return np.int64(0), -1
 
 
 @njit(cache=True, nogil=True)
@@ -301,14 +289,6 @@ def _listed(data: Bytes, at: int, end: int, many: int, name: Bytes) -> Any:  # p
             found[count, 0], found[count, 1], found[count, 2] = value, value + size, offset
             count += 1
     return found[:count]
-
-
-@njit(cache=True, nogil=True)
-def varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:  # pragma: no cover
-    """Give a signed varint and the place after it; as `uvarint` does."""
-    raw, at = uvarint(data, at, end)
-    bits = np.uint64(raw)
-    return np.int64(bits >> np.uint64(1)) ^ -np.int64(bits & np.uint64(1)), at
 
 
 @njit(cache=True, nogil=True)

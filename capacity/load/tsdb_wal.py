@@ -21,9 +21,9 @@ from numba import njit
 
 from capacity.load.checksums import crc32c
 from capacity.load.gather import Source
-from capacity.load.tsdb_index import (
+from capacity.load.tsdb_index import Wants
+from capacity.load.tsdb_numbers import (
     IndexFaultError,
-    Wants,
     string_at,
     uvarint_at,
     varint,

@@ -12,9 +12,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import capacity
+from capacity import load
 from capacity.errors import ExportError
 from capacity.export import Metrics
-from tests.load.conftest import written
+from capacity.load import object_store
+from tests.load.conftest import START, written
 from tests.prometheus_server import needed, openmetrics
 
 fsspec = pytest.importorskip("fsspec")
@@ -60,36 +62,102 @@ def test_blocks_of_a_bucket_are_those_of_a_folder(blocks: Path, bucket: tuple[st
     same(capacity.read(put(blocks, bucket)), capacity.read(blocks))
 
 
-def test_only_wanted_chunks_are_fetched(
-    blocks: Path, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A block of 6,000 series, thirty of which are of one metric."""
+    _, promtool = needed()
+    folder = tmp_path_factory.mktemp("wide")
+    held = [
+        (f'cilium_{k // 30}{{pod="cilium-{k}",node="n{k % 30}"}}',
+         [START + 15_000 * i for i in range(8)], [float(k * i % 7) for i in range(8)])
+        for k in range(6_000)
+    ]  # fmt: skip
+    (folder / "all.om").write_text(openmetrics(held))
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", folder / "all.om"]
+    subprocess.run([*command, folder / "data"], check=True, capture_output=True)
+    return folder / "data"
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes that were fetched, by file; who opens a file is taken to fetch all of it."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    many: dict[str, int] = {}
+
+    def count(path: str, size: int) -> None:
+        name = path.rpartition("/")[2]
+        many[name] = many.get(name, 0) + size
+
+    def ranges(store: Any, paths: Any, starts: Any, ends: Any, **_: Any) -> list[bytes]:
+        for path, start, end in zip(paths, starts, ends, strict=True):
+            count(path, end - start)
+        whole = [store.store[store._strip_protocol(path)].getvalue() for path in paths]
+        return [one[s:e] for one, s, e in zip(whole, starts, ends, strict=True)]
+
+    def part(store: Any, path: str, start: int, end: int) -> bytes:
+        return ranges(store, [path], [start], [end])[0]
+
+    plain = MemoryFileSystem._open
+
+    def opening(store: Any, path: str, mode: str = "rb", **more: Any) -> Any:
+        if mode == "rb":
+            count(path, store.info(path)["size"])
+        return plain(store, path, mode, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", ranges)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", part)
+    monkeypatch.setattr(MemoryFileSystem, "_open", opening)
+    return many
+
+
+def test_only_wanted_bytes_are_fetched(
+    wide: Path, bucket: tuple[str, Any], fetched: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capacity.load import object_store
-
-    url = put(blocks, bucket)
     monkeypatch.setattr(object_store, "_GAP_BYTES", 0)
-    monkeypatch.setattr(object_store, "CHUNK_BYTES", 1_500)
-    fetched: list[int] = []
-    plain = type(bucket[1]).cat_ranges
+    monkeypatch.setattr(object_store, "_PAGE_BYTES", 512)
+    monkeypatch.setattr(object_store, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(load, "_BEGINNING", 512)
+    url = put(wide, bucket)
+    index = next(wide.glob("*/index")).stat().st_size
+    everything = capacity.read(url)
+    assert len(everything.series) == 6_000
+    whole = dict(fetched)
+    # Once, and what tells the format of each file
+    assert index <= whole["index"] <= index + 1_024
+    fetched.clear()
+    some = capacity.read(url, metrics="cilium_7")
+    same(some, capacity.read(wide, metrics="cilium_7"))
+    assert len(some.series) == 30
+    # Symbols and the table of postings are read whole; of the rest, what is of the metric
+    assert fetched["index"] < 0.6 * index
+    assert fetched["000001"] < 0.05 * whole["000001"]
 
-    def counting(store: Any, paths: Any, starts: Any, ends: Any, **more: Any) -> Any:
-        fetched.append(sum(e - s for s, e in zip(starts, ends, strict=True)))
+
+def test_a_store_that_fails_half_way_is_told(
+    wide: Path, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    url = put(wide, bucket)
+    plain = MemoryFileSystem.cat_ranges
+    calls: list[int] = []
+
+    def failing(store: Any, paths: Any, starts: Any, ends: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 2:
+            return [OSError("503 slow down") for _ in paths]
         return plain(store, paths, starts, ends, **more)
 
-    monkeypatch.setattr(type(bucket[1]), "cat_ranges", counting)
-    capacity.read(url)
-    everything = sum(fetched)
-    fetched.clear()
-    some = capacity.read(url, metrics="cilium_endpoint")
-    same(some, capacity.read(blocks, metrics="cilium_endpoint"))
-    assert sum(fetched) < everything / 20
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", failing)
+    with pytest.raises(ExportError, match=r"index: cannot be read: 503 slow down"):
+        capacity.read(url, metrics="cilium_7")
 
 
 @pytest.mark.parametrize("size", [40, 700])
 def test_chunks_longer_than_expected_are_fetched_whole(
     blocks: Path, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    from capacity.load import object_store
-
     monkeypatch.setattr(object_store, "_GAP_BYTES", 0)
     monkeypatch.setattr(object_store, "CHUNK_BYTES", size)
     same(capacity.read(put(blocks, bucket)), capacity.read(blocks))

@@ -217,7 +217,7 @@ def test_deleted_samples_are_left_out_as_promtool_leaves_them_out(data: Path) ->
     # the symbols; here those of all series that the postings name
     from capacity.load import tsdb_index
 
-    opened = tsdb_index.open_index(np.fromfile(block / "index", np.uint8))
+    opened = tsdb_index.open_index(block / "index")
     references = tsdb_index.wanted(opened, None)
     first = int(before.samples["time"].dt.epoch("ms").min())
     body = b"".join(
