@@ -345,6 +345,12 @@ def sizes(
     """
     known = version or facts.LATEST
     given = dict(_pair(item) for item in explicit)
+    # Names that look like one of a map get a word of `validate`, as the agent ignores them
+    options = set(facts.options(known)["option"])
+    if strange := [name for name in given if name not in options and name[:4] != "bpf-"]:
+        raise SettingsError(
+            f"--set {strange[0]}: no option of Cilium {known}; `capacity facts options` lists them"
+        )
     sized = dynamic_sizes(parse_bytes(memory), ratio, version=known, explicit=given)
     findings = validate({RATIO: ratio, **given}, version=known, memory_bytes=parse_bytes(memory))
     rows: list[dict[str, Any]] = []

@@ -111,6 +111,23 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert "nowhere" in one_line(run("plan", "nowhere", cwd=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("sizes --memory 1Gi --set nope=1", "nope"),
+        ("services ports --connections nan", "connections: nan"),
+        ("services ports --connections inf", "connections: inf"),
+        ("services diagnose --drops nan", "drops: nan"),
+        ("services diagnose --drops -3", "drops: -3"),
+        ("services diagnose --drops 1 --pressure 9", "pressure: 9"),
+        ("services diagnose --drops 1 --kernel new", "kernel 'new'"),
+        ("fleet plan nope.yaml --out f", "nope.yaml: cannot be read: No such file"),
+    ],
+)
+def test_what_cannot_be_is_one_line(tmp_path: Path, command: str, said: str) -> None:
+    assert said in one_line(run(*command.split(), cwd=tmp_path))
+
+
 def test_an_empty_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.prom").touch()
     assert "empty.prom" in one_line(run("plan", "empty.prom", cwd=tmp_path))

@@ -64,7 +64,8 @@ def read_fleet(path: Path) -> list[Member]:
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise SettingsError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        why = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+        raise SettingsError(f"{path}: cannot be read: {why}") from None
     if not isinstance(told, dict) or not isinstance(told.get("clusters"), list):
         raise SettingsError(f"{path}: wanted a mapping with a list `clusters`")
     faults = [f"unknown key {key!r}" for key in told if key not in ("clusters", "defaults")]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from capacity.errors import SettingsError
 
 # Kernels in which an update of a hash map fails with EBUSY while the same CPU holds a bucket's
 # lock: from 5.11 (map_locked in kernel/bpf/hashtab.c, torvalds/linux 20b6cc34ea74) until 6.15
@@ -53,12 +56,23 @@ def diagnose(
     Diagnosis
         The finding, in words why, and what to do.
 
+    Raises
+    ------
+    SettingsError
+        If a number is none that a node can have, or the release cannot be read.
+
     Examples
     --------
     >>> diagnose(12, pressure=0.03, kernel="5.14", coincides_with_collection=True).finding
     'kernel_lock_contention'
     """
-    if drop_rate <= 0:
+    if not 0 <= drop_rate < math.inf:
+        raise SettingsError(f"drops: {drop_rate:g} a second; wanted 0 or more")
+    if pressure is not None and not 0 <= pressure <= 1:
+        raise SettingsError(f"pressure: {pressure:g}; wanted 0…1, as cilium_bpf_map_pressure is")
+    if kernel is not None and _release(kernel) is None:
+        raise SettingsError(f"kernel {kernel!r} is not a release; write for example 6.18")
+    if drop_rate == 0:
         return Diagnosis("none", False, "No insertion into a conntrack map fails.", None)
     told = f"{drop_rate:,.3g} insertions/s into conntrack maps fail"
     if pressure is not None and pressure >= _FULL:

@@ -79,8 +79,9 @@ def port_use(
     >>> port_use(40000, version="1.17").addresses_needed
     2
     """
-    if connections < 0 or addresses < 1:
-        raise SettingsError("connections: wanted 0 or more, over 1 or more egress addresses")
+    if not (0 <= connections < math.inf) or addresses < 1:
+        told = f"connections: {connections:g} over {addresses} egress addresses"
+        raise SettingsError(f"{told}; wanted 0 or more, over 1 or more")
     limit = _PORTS - port_range(node_port_range)[1]
     use = connections / (limit * addresses)
     tries = int(facts.limits(version).filter(limit="snat-port-tries")["value"][-1])
