@@ -246,12 +246,10 @@ def test_retry_after_is_waited_for() -> None:
     assert moments[1] - moments[0] >= 1.0
 
 
-@pytest.mark.parametrize(
-    "wait",
-    ["3600", email.utils.formatdate(time.time() + 3600, usegmt=True)],
-    ids=["seconds", "date"],
-)
-def test_a_server_that_asks_to_wait_for_an_hour_is_not_waited_for(wait: str) -> None:
+@pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
+def test_a_server_that_asks_to_wait_for_an_hour_is_not_waited_for(is_date: bool) -> None:
+    # Told now: a date of the collection is passed by when a busy machine comes to it
+    wait = email.utils.formatdate(time.time() + 3600, usegmt=True) if is_date else "3600"
     with misbehaving(lambda seen: Reply(b"slow down", 429, {"Retry-After": wait})) as (url, seen):
         with pytest.raises(ExportError, match=r"HTTP 429: slow down, asks to wait 3\d\d\d s"):
             ask(url)
