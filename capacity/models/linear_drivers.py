@@ -58,6 +58,24 @@ class Beliefs:
     noise: float = 0.0
 
 
+def checked(drivers: npt.ArrayLike, target: npt.ArrayLike, what: str) -> tuple[Array, Array]:
+    """Give drivers and what they move as arrays that a fit can use.
+
+    Raises
+    ------
+    ModelError
+        If there are fewer than 5 rows, or a value is not finite.
+    """
+    x, y = np.asarray(drivers, float), np.asarray(target, float)
+    if x.ndim != 2 or y.shape != (len(x),):
+        raise ModelError(f"drivers {x.shape} and target {y.shape} do not fit")
+    if len(y) < MIN_ROWS:
+        raise ModelError(f"{len(y)} {what}; at least {MIN_ROWS} are needed")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ModelError("a driver or target is not finite; leave such rows out")
+    return x, y
+
+
 class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Non-negative linear model with fixed and fitted costs.
 
@@ -140,13 +158,7 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ModelError
             If there are fewer than 5 rows, or a value is not finite.
         """
-        drivers, target = np.asarray(X, float), np.asarray(y, float)
-        if drivers.ndim != 2 or target.shape != (len(drivers),):
-            raise ModelError(f"drivers {drivers.shape} and target {target.shape} do not fit")
-        if len(target) < MIN_ROWS:
-            raise ModelError(f"{len(target)} points in time; at least {MIN_ROWS} are needed")
-        if not (np.isfinite(drivers).all() and np.isfinite(target).all()):
-            raise ModelError("a driver or target is not finite; leave such rows out")
+        drivers, target = checked(X, y, "points in time")
         fixed = np.full(drivers.shape[1], np.nan) if self.fixed is None else np.asarray(self.fixed)
         offset = drivers @ np.nan_to_num(fixed)
         free = np.isnan(fixed)

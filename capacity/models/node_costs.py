@@ -14,8 +14,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from capacity.errors import ModelError
-from capacity.models.linear_drivers import MIN_ROWS, Array
+from capacity.models.linear_drivers import Array, checked
 from capacity.models.node_sums import Panel, Within, lag, least_costs, panel_of, within
 from capacity.models.pooling import mixed
 
@@ -115,13 +114,7 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ModelError
             If there are fewer than 5 rows, or a value is not finite.
         """
-        x, values = np.asarray(X, float), np.asarray(y, float)
-        if x.ndim != 2 or values.shape != (len(x),):
-            raise ModelError(f"drivers {x.shape} and target {values.shape} do not fit")
-        if len(values) < MIN_ROWS:
-            raise ModelError(f"{len(values)} rows; at least {MIN_ROWS} are needed")
-        if not (np.isfinite(x).all() and np.isfinite(values).all()):
-            raise ModelError("a driver or target is not finite; leave such rows out")
+        x, values = checked(X, y, "rows")
         owner = np.zeros(len(values), np.int64) if nodes is None else np.asarray(nodes)
         self.nodes_, index = np.unique(owner, return_inverse=True)
         self.n_features_in_ = x.shape[1]
