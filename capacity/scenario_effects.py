@@ -9,10 +9,9 @@ from typing import Any, Final
 import polars as pl
 
 from capacity import facts
-from capacity.cilium.policy.growth import growth as policy_growth
 from capacity.cilium.services.growth import service_growth
 from capacity.kernel_memory import kernel_memory
-from capacity.map_fill import drivers_of, map_fill
+from capacity.map_fill import counted, drivers_of, map_fill
 from capacity.observing import Observed
 from capacity.scenario_text import Change
 from capacity.settings import PlanSettings
@@ -140,13 +139,7 @@ def frontends_and_slots(seen: Observed) -> dict[str, tuple[float, float]]:
 
 
 def _predicted(seen: Observed, settings: PlanSettings, version: str) -> dict[str, int]:
-    inventory = seen.inventory
-    policies, services = POLICY_GROWTH.empty(), SERVICE_GROWTH.empty()
-    if not (inventory.endpoints.is_empty() or inventory.policies.is_empty()):
-        policies = policy_growth(inventory, version=version)
-    if not inventory.services.is_empty():
-        services = service_growth(inventory, version=version)
     own = replace(seen, version=version)
-    table = map_fill(own, drivers_of(own, policies, services), settings)
+    table = map_fill(own, counted(own), settings)
     rows: Any = table.filter(bound="exact").drop_nulls("predicted").select("map", "predicted")
     return dict(rows.iter_rows())

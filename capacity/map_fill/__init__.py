@@ -28,7 +28,7 @@ from capacity.observing import Observed, observed
 from capacity.settings import PlanSettings
 from capacity.tables import MAP_FILL, POLICY_GROWTH, SERVICE_GROWTH, check
 
-__all__ = ["Driver", "drivers_of", "filled", "given", "map_fill", "unseen"]
+__all__ = ["Driver", "counted", "drivers_of", "filled", "given", "map_fill", "unseen"]
 
 # Nodes beyond which a map is not said to fill; node IDs end far before (facts/limits.csv)
 _FARTHEST: Final = 1_000_000
@@ -246,11 +246,24 @@ def filled(
         Node count to look ahead to. [1]
     """
     seen = observed(settings, lambda name, share: None)
+    drivers = counted(seen, values)
+    return map_fill(seen, drivers, settings, nodes), drivers
+
+
+def counted(seen: Observed, values: Mapping[str, float] | None = None) -> dict[str, Driver]:
+    """Give drivers with the policies and services of the inventory counted for this.
+
+    Parameters
+    ----------
+    seen
+        What a source tells, and the version to count for.
+    values
+        Drivers that override what the source tells.
+    """
     inventory, version = seen.inventory, seen.version
     policies, services = POLICY_GROWTH.empty(), SERVICE_GROWTH.empty()
     if not (inventory.endpoints.is_empty() or inventory.policies.is_empty()):
         policies = policy_growth(inventory, version=version)
     if not inventory.services.is_empty():
         services = service_growth(inventory, version=version)
-    drivers = drivers_of(seen, policies, services, values)
-    return map_fill(seen, drivers, settings, nodes), drivers
+    return drivers_of(seen, policies, services, values)
