@@ -176,7 +176,19 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 @click.argument(
     "table",
     metavar="TABLE",
-    type=click.Choice(["maps", "options", "metrics", "limits", "quantities", "sources", "tables"]),
+    type=click.Choice(
+        [
+            "maps",
+            "fill",
+            "drivers",
+            "options",
+            "metrics",
+            "limits",
+            "quantities",
+            "sources",
+            "tables",
+        ]
+    ),
 )
 @_VERSION
 @click.option("--match", default="", help="Only rows with this text in their first column.")
@@ -184,8 +196,9 @@ def read_command(sources: tuple[str, ...], output: str) -> None:
 def facts_command(table: str, cilium: str | None, match: str, output: str) -> None:
     """Print what is known about Cilium, with sources and whether it was verified.
 
-    TABLE is maps, options, metrics, limits, quantities, sources or tables. `tables` prints the data
-    dictionary: every column of every table, with type and unit.
+    TABLE is maps, fill (what fills each map, as equations), drivers (of these equations), options,
+    metrics, limits, quantities, sources or tables. `tables` prints the data dictionary: every
+    column of every table, with type and unit.
 
     \b
     Examples:

@@ -16,6 +16,7 @@ from capacity.cilium.policy import heaviest
 from capacity.errors import FactError, SettingsError
 from capacity.explained import moved_by
 from capacity.export import Metrics, told_once
+from capacity.facts.filling import fill, fill_drivers
 from capacity.findings import percent, scope
 from capacity.inventory import Inventory
 from capacity.observing import inventory_of, missing, observed
@@ -34,6 +35,7 @@ FACT_COLUMNS: Final = {
     "metrics": ("metric", "since", "until", "type", "unit", "default_on", "verified", "source"),
     "limits": ("limit", "value", "unit", "since", "until", "condition", "kind", "verified",
                "source"),
+    "fill": ("map", "since", "until", "equation", "bound", "created", "removed", "verified"),
 }  # fmt: skip
 
 
@@ -322,6 +324,8 @@ def fact_rows(table: str, version: str | None, match: str) -> pl.DataFrame:
         "options": lambda: facts.options(version),
         "metrics": lambda: facts.metrics(version),
         "limits": lambda: facts.limits(version),
+        "fill": lambda: fill(version),
+        "drivers": fill_drivers,
         "quantities": facts.quantities,
         "sources": facts.sources,
         "tables": data_dictionary,

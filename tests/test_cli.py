@@ -189,7 +189,8 @@ def test_a_failing_plan_leaves_no_output_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["maps", "options", "metrics", "limits", "quantities", "sources", "tables"]
+    "table",
+    ["maps", "fill", "drivers", "options", "metrics", "limits", "quantities", "sources", "tables"],
 )
 def test_facts_are_printed_in_every_form(table: str, tmp_path: Path) -> None:
     rows = json.loads(run("facts", table, "-o", "json", cwd=tmp_path).stdout)

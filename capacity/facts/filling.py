@@ -50,18 +50,19 @@ FILL_DRIVERS: Final = Table(
 )
 
 
-def fill(version: str) -> pl.DataFrame:
+def fill(version: str | None = None) -> pl.DataFrame:
     """Give what fills each map of a Cilium version.
 
     Parameters
     ----------
     version
-        Cilium version, e.g. ``1.17``.
+        Cilium version, e.g. ``1.17``. All rows where None.
 
     Returns
     -------
     DataFrame
-        Table fill and `verified`: the version's own source was read for the row.
+        Table fill and `verified`: the version's own source was read for the row, or that of all
+        of its versions.
 
     Raises
     ------
@@ -73,12 +74,14 @@ def fill(version: str) -> pl.DataFrame:
     >>> fill("1.17").filter(map="cilium_tunnel_map")["equation"].item()
     '(nodes - 1) * pod_cidrs'
     """
-    wanted = VERSIONS.index(minor(version))
     known = {name: i for i, name in enumerate(VERSIONS)}
     since, until, read = (
         pl.col(name).replace_strict(known, return_dtype=pl.Int64)
         for name in ("since", "until", "read_until")
     )
+    if version is None:
+        return _rows(FILL).with_columns(verified=(read >= until).fill_null(value=False))
+    wanted = VERSIONS.index(minor(version))
     held = _rows(FILL).filter((since <= wanted) & (wanted <= until))
     return held.with_columns(verified=(read >= wanted).fill_null(value=False))
 

@@ -107,7 +107,7 @@ def given(texts: tuple[str, ...]) -> dict[str, float]:
             near = get_close_matches(name, known, 1)
             meant = f"{near[0]!r} is near; " if near else ""
             raise SettingsError(
-                f"--set {text!r}: no driver {name!r}; {meant}`capacity maps --all` names them"
+                f"--set {text!r}: no driver {name!r}; {meant}`capacity facts drivers` lists them"
             )
         try:
             out[name] = float(value)
