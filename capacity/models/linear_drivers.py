@@ -49,6 +49,23 @@ def block_rows(rows: int, draws: int, rng: np.random.Generator) -> npt.NDArray[n
     return picked[:, :rows]
 
 
+def asked(drivers: npt.ArrayLike, fitted: int) -> Array:
+    """Give drivers that a model is asked about, shape (m, fitted).
+
+    Raises
+    ------
+    ModelError
+        If they are not those that it was fitted to.
+    """
+    out = np.asarray(drivers, float)
+    if out.ndim != 2 or out.shape[1] != fitted:
+        raise ModelError(
+            f"{fitted} drivers were fitted, asked about is {out.shape}: give a row a value "
+            "wanted, columns as in fit"
+        )
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class Beliefs:
     """Prior costs as rows of data: design, target, and the noise both are scaled by."""
@@ -219,7 +236,8 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             In the unit of y.
         """
         check_is_fitted(self)
-        return np.asarray(self.intercept_ + self.shift_ + np.asarray(X, float) @ self.coef_)
+        drivers = asked(X, self.n_features_in_)
+        return np.asarray(self.intercept_ + self.shift_ + drivers @ self.coef_)
 
     def sample(
         self,
@@ -251,7 +269,8 @@ class LinearDrivers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         rng = np.random.default_rng(self.seed + 1)
         drivers = np.asarray(X, float)
-        if drivers.ndim == 2:
+        if drivers.ndim != 3:
+            drivers = asked(X, self.n_features_in_)
             drivers = np.broadcast_to(drivers, (self.draws, *drivers.shape))
         free = np.ones(self.n_features_in_, bool) if self.fixed is None else np.isnan(self.fixed)
         sure = np.einsum("bmp,bp->bm", drivers[:, :, ~free], self.draws_[:, 1:][:, ~free])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from capacity.models.linear_drivers import Array, checked
+from capacity.models.linear_drivers import Array, asked, checked
 from capacity.models.node_sums import Panel, Within, lag, least_costs, panel_of, within
 from capacity.models.pooling import mixed
 
@@ -167,12 +167,12 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             In the unit of y, at the mean of what all nodes share over time.
         """
         check_is_fitted(self)
-        told = self.intercept_ + np.asarray(X, float) @ np.nan_to_num(self.coef_)
+        told = self.intercept_ + asked(X, self.n_features_in_) @ np.nan_to_num(self.coef_)
         if nodes is None:
             return np.asarray(told)
-        asked = np.asarray(nodes)
-        at = np.searchsorted(self.nodes_, asked).clip(max=len(self.nodes_) - 1)
-        return np.asarray(told + np.where(self.nodes_[at] == asked, self.offsets_[at], 0.0))
+        owner = np.asarray(nodes)
+        at = np.searchsorted(self.nodes_, owner).clip(max=len(self.nodes_) - 1)
+        return np.asarray(told + np.where(self.nodes_[at] == owner, self.offsets_[at], 0.0))
 
     def interval(self, X: npt.ArrayLike, level: float = 0.9) -> tuple[Array, Array]:  # noqa: N803
         """Give the central prediction interval of a node of which nothing is known.
@@ -190,7 +190,7 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             In the unit of y.
         """
         check_is_fitted(self)
-        rng, x = np.random.default_rng(self.seed), np.asarray(X, float)
+        rng, x = np.random.default_rng(self.seed), asked(X, self.n_features_in_)
         cover = np.nan_to_num(self.covariance_) + np.diag(np.nan_to_num(self.between_) ** 2)
         root = np.linalg.cholesky(cover + 1e-12 * np.diag(np.diagonal(cover) + 1e-30))
         off = rng.normal(size=(self.draws, len(root))) @ root.T

@@ -97,6 +97,35 @@ def test_a_wider_level_gives_a_wider_interval(name: str) -> None:
     assert (high95 >= high50).all()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_an_interval_holds_what_comes_as_often_as_it_says(name: str) -> None:
+    inside = []
+    for seed in range(40):
+        rng = RNG(seed)
+        drivers, target = rng.uniform(1, 2, (70, 1)), rng.normal(100, 5, 70)
+        target += 10 * drivers[:, 0]
+        model = make(name, draws=100, seed=seed).fit(drivers[:60], target[:60])
+        X = np.arange(1, 11) if name == "growth" else drivers[60:]
+        low, high = model.interval(X)
+        # A bucket of a histogram is as wide as a third of the noise
+        inside.append(np.mean((low <= target[60:]) & (target[60:] <= high)))
+    # Growth may do what no history shows, another node may cost more; the histogram forgets with a
+    # half-life of a row
+    least = 0.5 if name == "decaying_histogram" else 0.84
+    assert least <= float(np.mean(inside)) <= (1.0 if name == "growth" else 0.98)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name in ("linear_drivers",
+                                                                      "node_costs")])  # fmt: skip
+def test_other_drivers_than_were_fitted_are_refused(name: str) -> None:
+    model = fitted(name)
+    for other in (np.ones((2, 1)), np.ones((2, 3)), np.ones(2)):
+        with pytest.raises(ModelError, match=r"2 drivers were fitted"):
+            model.predict(other)
+        with pytest.raises(ModelError, match=r"2 drivers were fitted"):
+            model.interval(other)
+
+
 def test_costs_of_simulated_data_are_recovered() -> None:
     drivers, target = history(rows=200)
     model = LinearDrivers(draws=100).fit(drivers, target)
