@@ -6,7 +6,7 @@ Only the first agent pod after boot is charged for it (observe/charges.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +48,8 @@ class KernelMemory:
         As agents and bpftool report them; what the memory cgroup pays. [byte]
     slopes
         Driver → reported bytes that one more of it makes. [byte]
+    paid
+        The same as the memory cgroup pays for it. [byte]
     ratio
         How far working sets of charged and other pods lie apart, by what agents report; 1 where
         that was not seen. [1]
@@ -58,6 +60,7 @@ class KernelMemory:
     charged: float
     slopes: Mapping[str, float]
     ratio: float
+    paid: Mapping[str, float] = field(default_factory=dict)
 
     def history(self, rows: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
         """Add column map_bytes: what agents report at each time, the worst node."""
@@ -94,6 +97,7 @@ def kernel_memory(
     # Charged beyond the report, by whether policy maps are
     more = {False: 0.0, True: 0.0}
     slopes: dict[bool, dict[str, float]] = {False: {}, True: {}}
+    beyond: dict[str, float] = {}
     for fact in facts.maps(version).iter_rows(named=True):
         shape = (fact["key_size"], fact["value_size"], fact["max_entries"])
         if any(part is None for part in shape) or not is_there(fact, at):
@@ -104,15 +108,22 @@ def kernel_memory(
         costs = _bytes(fact, size or fact["max_entries"], held, options, kernel)
         reported += many * costs[0]
         more[_is_policy(fact)] += many * (costs[1] - costs[0])
-        each = _each(fact, size or fact["max_entries"], options, kernel)
+        each, paid = _each(fact, size or fact["max_entries"], options, kernel)
         own = slopes[fact["prealloc"] == "option"]
         for driver, entries in _entries(fact, held, newest).items():
             own[driver] = own.get(driver, 0.0) + each * entries
+            # A kernel that reports a map as a whole reports what it does not pay yet
+            if each > 0 and fact["prealloc"] != "option":
+                beyond[driver] = beyond.get(driver, 0.0) + (paid - each) * entries
     told = _bpftool(inventory)
     reported = reported if told is None else told
     fitting, filled = _fitting(slopes, _reported(steps).join(drivers, on="time", how="inner"))
     charged = reported + more[False] + filled * more[True]
-    return KernelMemory(kernel, reported, charged, fitting, _ratio(steps))
+    paid_for = dict(fitting)
+    for name, extra in beyond.items():
+        share = filled if name == _POLICY else 1.0
+        paid_for[name] = paid_for.get(name, 0.0) + share * extra
+    return KernelMemory(kernel, reported, charged, fitting, _ratio(steps), paid_for)
 
 
 def _reported(steps: pl.DataFrame) -> pl.DataFrame:
@@ -186,11 +197,13 @@ def _bytes(
     return told, told if known is None else told + known - memlock_bytes(*shape, **measured)
 
 
-def _each(fact: dict[str, Any], size: int, options: Mapping[str, str], kernel: str) -> float:
-    """Give the reported bytes that an entry adds; 0 for maps that are allocated as a whole."""
+def _each(
+    fact: dict[str, Any], size: int, options: Mapping[str, str], kernel: str
+) -> tuple[float, float]:
+    """Give the bytes that an entry adds, reported and charged; 0 where allocated as a whole."""
     many = min(_MANY, size)
-    full, empty = (_bytes(fact, size, held, options, kernel)[0] for held in (many, 0))
-    return (full - empty) / many
+    full, empty = (_bytes(fact, size, held, options, kernel) for held in (many, 0))
+    return (full[0] - empty[0]) / many, (full[1] - empty[1]) / many
 
 
 def _entries(fact: dict[str, Any], held: int, newest: dict[str, Any]) -> dict[str, float]:

@@ -96,7 +96,7 @@ def observed(settings: PlanSettings, say: Progress) -> Observed:
     panel = told.panel.with_columns(pl.col("map_bytes") * kernel.ratio)
     seen = Observed(
         metrics, inventory, version, version_note, cluster, steps, driven, leaking, distrusted,
-        bounds, kernel, Aside(kernel.slopes, fleet, bends, panel), told.usage, told.spikes,
+        bounds, kernel, Aside(kernel.paid, fleet, bends, panel), told.usage, told.spikes,
     )  # fmt: skip
     return replace(seen, doubts=pl.concat([distrusted, _cut(seen)]))
 

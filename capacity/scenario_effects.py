@@ -70,7 +70,7 @@ def effect(change: Change, seen: Observed, settings: PlanSettings) -> Effect:
     if abs(more) >= 1:
         words = "more" if more > 0 else "less"
         notes = (*notes, f"maps take {format_bytes(round(abs(more)))} {words} on each node")
-    return Effect(times, more, new.slopes, notes)
+    return Effect(times, more, new.paid, notes)
 
 
 def selects_all(change: Change, seen: Observed) -> bool:

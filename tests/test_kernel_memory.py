@@ -36,6 +36,12 @@ def test_an_address_costs_what_was_recorded(lab: Observed) -> None:
     assert lab.kernel.slopes["endpoints"] == pytest.approx(1_679_980 / 30_000, rel=0.001)
 
 
+def test_an_address_costs_the_cgroup_what_tries_cost(lab: Observed) -> None:
+    # facts/kernel.csv: a leaf and a branch, each in an allocation of 64 byte and more
+    assert 2 < lab.kernel.paid["endpoints"] / lab.kernel.slopes["endpoints"] < 4.5
+    assert lab.kernel.paid["services"] >= lab.kernel.slopes["services"]
+
+
 def test_maps_of_an_old_kernel_are_counted_by_its_own_rule(lab: Observed) -> None:
     node = dict.fromkeys(NODES.schema) | {"node": "a", "kernel": "5.15.0-105-generic"}
     old = replace(Inventory(), nodes=pl.DataFrame([node], schema=NODES.schema))
@@ -43,6 +49,7 @@ def test_maps_of_an_old_kernel_are_counted_by_its_own_rule(lab: Observed) -> Non
     assert told.kernel == "5.15.0-105-generic"
     # Before 6.4 a map is told by its size, whatever it holds: more addresses, the same bytes
     assert "endpoints" not in told.slopes
+    assert "endpoints" not in told.paid
     # What tries cost beyond the report was measured on 6.18; others are taken to cost as much
     assert told.charged > told.reported
 
