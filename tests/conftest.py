@@ -31,17 +31,18 @@ START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 Points = list[tuple[int, float]]
 # What one worker runs, as it shares something slow to make: nearly all compiled code, which takes
-# half a minute to compile in a fresh clone; the same plans and pages. All else goes by file
+# half a minute to compile in a fresh clone; the same plans and pages. All else goes by file. Files
+# come in this order, so that the second worker needs no compiled code before the first has it
 TOGETHER = {
     "compiled": (
-        "tests/load/", "tests/rightsizing/", "tests/test_simulate.py",
+        "tests/load/test_labels.py", "tests/load/", "tests/rightsizing/", "tests/test_simulate.py",
         "tests/test_kernel_memory.py", "tests/test_lb_outlook.py", "capacity/load/",
         "capacity/rightsizing/",
     ),
     "pages": (
         "tests/test_notebooks.py", "tests/test_report.py", "tests/test_browser.py",
-        "tests/test_charts.py", "tests/test_planning.py", "tests/test_sensitivity.py",
-        "tests/test_backtesting.py", "tests/recommend/", "tests/test_display.py",
+        "tests/recommend/", "tests/test_display.py", "tests/test_charts.py",
+        "tests/test_sensitivity.py", "tests/test_backtesting.py", "tests/test_planning.py",
     ),
 }  # fmt: skip
 # Long ones begin first: else a worker is left alone with one of them at the end
@@ -71,9 +72,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByUnit:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> tuple[int, int]:
         own = unit(item.nodeid)
-        return next((i for i, name in enumerate(FIRST) if own.startswith(name)), len(FIRST))
+        order = next((i for i, name in enumerate(FIRST) if own.startswith(name)), len(FIRST))
+        files = TOGETHER.get(own, ())
+        within = next((i for i, name in enumerate(files) if item.nodeid.startswith(name)), 0)
+        return order, within
 
     items.sort(key=rank)
 

@@ -186,7 +186,8 @@ def expected_load(server: Server, names: Sequence[str], matchers: str, span: Ran
             for group in _groups(names):
                 chosen = selector(group, matchers)
                 for labels, value in _values(server, f"count by (__name__) ({chosen})", moment):
-                    now[labels.get("__name__", "")] = int(value)
+                    if 1 <= value < math.inf:
+                        now[labels.get("__name__", "")] = int(value)
             for name, many in now.items():
                 counts[name] = max(counts.get(name, 1), many)
             # One by one: without their names, series of several metrics may be the same

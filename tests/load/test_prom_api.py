@@ -246,6 +246,20 @@ def test_retry_after_is_waited_for() -> None:
     assert moments[1] - moments[0] >= 1.0
 
 
+@pytest.mark.parametrize("count", ["0", "0.5", "-1", "+Inf", "NaN"])
+def test_a_count_that_no_server_can_mean_is_no_estimate_and_no_error(count: str) -> None:
+    told = f'{{"metric":{{"__name__":"up"}},"value":[{START / 1000},"{count}"]}}'
+
+    def strange(seen: Seen) -> Reply:
+        if not seen.path.endswith("/query"):
+            return well(seen)
+        body = f'{{"status":"success","data":{{"resultType":"vector","result":[{told}]}}}}'
+        return Reply(body.encode())
+
+    with misbehaving(strange) as (url, _):
+        assert len(ask(url).samples) == 3
+
+
 @pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
 def test_a_server_that_asks_to_wait_for_an_hour_is_not_waited_for(is_date: bool) -> None:
     # Told now: a date of the collection is passed by when a busy machine comes to it
