@@ -16,7 +16,8 @@ import polars as pl
 
 from capacity.errors import ModelError
 from capacity.models import NodeGrowth
-from capacity.models.growth import CALIBRATED, MIN_STEPS
+from capacity.models.growth import MIN_STEPS
+from capacity.models.growth_spread import CALIBRATED
 from capacity.models.linear_drivers import Array
 from capacity.models.trends import TRENDS, level
 from capacity.settings import DRIVER_NAMES, PlanSettings

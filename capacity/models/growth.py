@@ -7,105 +7,31 @@ that a short past cannot show is added from simulated clusters of many shapes (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
-from scipy.optimize import nnls
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from capacity.errors import ModelError
+from capacity.models.growth_spread import CALIBRATED, YEAR, Spread, deviation, doubt, faded
 from capacity.models.level_steps import LevelSteps, level_steps
 from capacity.models.linear_drivers import Array, block_rows
 from capacity.models.seasons import season
 from capacity.models.trends import TRENDS, level, level_on, slope
-from capacity.models.variogram import wander
 
 MIN_STEPS: Final = 8
 _ORIGINS: Final = 12
 _HORIZONS: Final = 8
 # First origin, as a share of the history
 _FIRST: Final = 0.35
-_YEAR: Final = 365.0
 _NAMES: Final = tuple(TRENDS)
 _STEPPED: Final = _NAMES.index("stepped")
 _SPIKE: Final = 6.0
-# Errors that grow faster than their first steps show: power of their variance
-_LONG: Final = 2.4
 _DOWN: Final = -0.5
 _MAD: Final = 1.4826
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How wide draws spread around the laws: factors on what a history shows of its own doubt.
-
-    The variance at h steps ahead is, beside the noise of single points, the sum of (own·E)²·h^(2·
-    bend), long²·L·h^2.4, level_walk²·S·h, pace_walk²·Q·h³/3, (pace·g·h)², (level·y·h/year)² and
-    (curve·g)²·h³/n, with E, L, S, Q, g, y, n of `Doubt`. Above the laws it is `up` times as wide,
-    and the tails are those of Student's t. Steps come as often and as large as in the history, for
-    other laws than the stepped one by `jumps` of their size, around their mean. `surprise` times a
-    year comes one that the history does not foretell (a migration, a new team): by an exponential
-    share of the level with mean `size`; the share `down` of them goes down, by half as much.
-    """
-
-    own: float
-    bend: float
-    long: float
-    level_walk: float
-    pace_walk: float
-    pace: float
-    level: float
-    curve: float
-    up: float
-    jumps: float
-    surprise: float
-    size: float
-    down: float
-    freedom: float
-    choice: float
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """What a history shows of how far a forecast of it may be off; numbers, or arrays of many.
-
-    Root mean square of the errors at rolling origins divided by h^bend; the part of their square
-    that grows with h^2.4; variances a step by which level and pace walk; mean pace; newest level
-    (0 where the history never moved); steps of the history.
-    """
-
-    own: Any
-    long: Any
-    level_walk: Any
-    pace_walk: Any
-    pace: Any
-    level: Any
-    rows: Any
-
-
-# Least pinball loss with 90 % intervals that cover 90 % on simulated clusters of ten shapes:
-# benchmarks/growth_calibration.py; the clusters of docs/validation.md are others
-CALIBRATED: Final = Spread(
-    own=0.41,
-    bend=0.5,
-    long=0.318,
-    level_walk=1.0,
-    pace_walk=0.162,
-    pace=0.072,
-    level=0.068,
-    curve=0.06,
-    up=1.42,
-    jumps=0.55,
-    surprise=0.36,
-    size=0.205,
-    down=0.34,
-    freedom=10.0,
-    choice=9.5,
-)
 
 
 class NodeGrowth(BaseEstimator):  # type: ignore[misc]
@@ -213,7 +139,10 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         ahead = np.asarray(X, float)
         laws = np.stack([law(self.history_, ahead) for law in TRENDS.values()])
-        return np.asarray(self.weights_ @ laws + self._season(ahead))
+        return np.asarray(self.weights_ @ laws + self._faded(ahead) + self._season(ahead))
+
+    def _faded(self, ahead: Array) -> Array:
+        return faded(self.doubt_, ahead, self.per_day, self.spread)
 
     def _season(self, ahead: Array) -> Array:
         return np.asarray(self.season_.at(len(self.history_) - 1 + ahead))
@@ -245,6 +174,7 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
         )[:, :steps]
         walk = (
             centers
+            + self._faded(ahead)
             + self._surprises(steps, rng)
             + turn * self.deviation(ahead)
             + self.noise_[rows]
@@ -294,7 +224,7 @@ class NodeGrowth(BaseEstimator):  # type: ignore[misc]
     def _surprises(self, steps: int, rng: Generator) -> Array:
         """Draw a step that nothing foretold: at most one a path, at any time."""
         spread = self.spread
-        rate = spread.surprise / (_YEAR * self.per_day)
+        rate = spread.surprise / (YEAR * self.per_day)
         if rate == 0 or np.ptp(self.history_) == 0:
             return np.zeros((self.draws, steps))
         shape = (self.draws, 1)
@@ -377,34 +307,6 @@ def law_weights(errors: Array, ahead: Array, spread: Spread) -> Array:
     least = max(float(size.min()), 1e-9)
     share = (least / np.maximum(size, least)) ** spread.choice
     return np.asarray(share / share.sum())
-
-
-def doubt(history: Array, ahead: Array, errors: Array, bend: float) -> Doubt:
-    """Tell what a history shows of its own doubt; errors of the weighted laws at steps ahead."""
-    now, rows = abs(level(history)), len(history)
-    # Squares by steps ahead, each weighed by its reach: near errors are many and small
-    design = np.column_stack([ahead**0.8, ahead**_LONG]) / ahead[:, None]
-    found, _ = nnls(design, errors**2 / ahead)
-    level_walk, pace_walk = wander(history)
-    own = float(np.sqrt(np.mean((errors / ahead**bend) ** 2)))
-    return Doubt(
-        own, float(found[1]), level_walk, pace_walk,
-        abs(now - float(np.median(history[:3]))) / rows, now if np.ptp(history) > 0 else 0.0, rows,
-    )  # fmt: skip
-
-
-def deviation(told: Doubt, ahead: Array, per_day: float, spread: Spread) -> Array:
-    """Give the standard deviation that `Spread` tells."""
-    drift = spread.level * told.level / (_YEAR * per_day)
-    variance = (
-        (spread.own * told.own * ahead**spread.bend) ** 2
-        + spread.long**2 * told.long * ahead**_LONG
-        + spread.level_walk**2 * told.level_walk * ahead
-        + spread.pace_walk**2 * told.pace_walk * ahead**3 / 3
-        + ((spread.pace * told.pace) ** 2 + drift**2) * ahead**2
-        + (spread.curve * told.pace) ** 2 * ahead**3 / told.rows
-    )
-    return np.asarray(np.sqrt(variance))
 
 
 def _running(history: Array) -> Array:
