@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.models.growth import NodeGrowth
+from capacity.models.growth_spread import CALIBRATED
 from capacity.models.level_steps import level_steps
 from capacity.models.seasons import season
 from capacity.models.trends import TRENDS
@@ -73,6 +74,25 @@ def test_two_steps_of_either_sign_are_found() -> None:
 )  # fmt: skip
 def test_smooth_growth_has_no_steps(history: np.ndarray) -> None:
     assert len(level_steps(history).at) == 0
+
+
+def test_a_pace_fades_slowly_as_growth_does() -> None:
+    year, fade = 365.0, CALIBRATED.fade
+    lasting = 100 + 2.0 * (119 + np.array([7.0, year]))
+    near, far = NodeGrowth(draws=10).fit(None, 100 + 2.0 * np.arange(120)).predict([7, year])
+    assert near == pytest.approx(lasting[0], abs=0.05)
+    # The mean pace: medians of three at both ends are 117 days apart
+    pace = 2.0 * 117 / 120
+    assert far == pytest.approx(lasting[1] + pace * year * (-np.expm1(-fade) / fade - 1))
+
+
+def test_shrinking_fades_as_growing_does() -> None:
+    told = [
+        NodeGrowth(draws=10).fit(None, 1000 + way * np.arange(120)).predict([90])[0] - 1000
+        for way in (2.0, -2.0)
+    ]
+    assert told[0] == pytest.approx(-told[1], rel=1e-6)
+    assert told[0] < 2 * (119 + 90)
 
 
 def test_a_season_that_repeats_is_found_and_noise_is_none() -> None:
