@@ -46,6 +46,8 @@ _OTHERS: Final[Mapping[int, str]] = {
     12: "native histograms",
     13: "native histograms",
 }
+# Exemplars, places of chunks in chunks_head, metadata: no samples
+_IGNORED: Final = (4, 5, 6)
 # Native histograms, and which of them are of floats
 _HISTOGRAMS: Final[Mapping[int, bool]] = {7: False, 8: True, 9: False, 10: True}
 # Schema of histograms with bounds of their own: model/histogram/generic.go, CustomBucketsSchema
@@ -136,7 +138,8 @@ def _read_segment(path: Path, log: _Log, source: Source, told: dict[Labels, int]
                 log.deleted += _tombstones(record)
             elif kind in _HISTOGRAMS:
                 log.histograms += _histograms(record, is_float=_HISTOGRAMS[kind])
-            elif what := _OTHERS.get(kind):
+            elif kind not in _IGNORED:
+                what = _OTHERS.get(kind, f"kind {kind}, which nobody knew in 2026")
                 log.others[what] = log.others.get(what, 0) + 1
     except OSError as error:
         source.refuse(f"{path.name}: cannot be read: {error.strerror}", 1)

@@ -158,6 +158,17 @@ def test_a_record_that_grows_without_bounds_is_refused(
     assert capacity.read(data).sources["reason"].str.contains("or is larger than").any()
 
 
+def test_records_of_a_kind_to_come_are_told(data: Path) -> None:
+    whole = len(capacity.read(data).samples)
+    record = b"\x63 to come"
+    crc = crc32c(np.frombuffer(record, np.uint8), np.array([0]), np.array([len(record)]))[0]
+    later = data / "wal" / "00000099"
+    later.write_bytes(struct.pack(">BHI", 1, len(record), int(crc)) + record)
+    found = capacity.read(data)
+    assert found.sources["reason"].str.contains("1 records of kind 99, which nobody knew").any()
+    assert len(found.samples) == whole
+
+
 def test_a_log_that_is_still_written_is_read_as_far_as_it_is_whole(data: Path) -> None:
     path = segment(data)
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:-20])
