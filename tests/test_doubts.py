@@ -73,6 +73,25 @@ def test_only_the_time_since_the_restart_is_left_out() -> None:
     assert left["time"].min() == START + timedelta(hours=40)
 
 
+@pytest.mark.parametrize("hours", [20, 36, 60, 120])
+def test_a_leak_that_begins_after_days_without_one_is_found(hours: int) -> None:
+    flat = np.full(480 - hours, 300.0)
+    up = np.linspace(300, 300 + 30 * hours, hours)
+    (leak,) = leaks(*cluster(noisy(np.concatenate([flat, up])), [50.0] * 480))
+    begin = START + timedelta(hours=480 - hours)
+    assert abs(leak.since - begin) <= timedelta(hours=hours / 3)
+    assert leak.until == START + timedelta(hours=479)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("end", range(390, 414, 3))
+def test_memory_that_rises_each_day_is_no_leak(end: int, seed: int) -> None:
+    """Whatever the hour of the day at which the history ends."""
+    hour = np.arange(end)
+    values = 400 + 150 * np.sin(hour / 24 * 2 * np.pi) + 0.1 * hour
+    assert leaks(*cluster(noisy(values, seed), [50.0] * end)) == []
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.floats(1, 4),

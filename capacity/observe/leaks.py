@@ -27,6 +27,10 @@ _MARGIN: Final = 1.25
 # the second half, or it is a start that settles
 _RISES: Final = 8
 _LATE: Final = 0.3
+# A rise that is part of a leak has that much of the mean rise, at least
+_STEEP: Final = 0.3
+# Each time that is looked at is that much of the one before
+_SHORTER: Final = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
 
     Memory between two restarts is cut into ten parts. It leaks where the parts' medians rise all
     the way (one exception), outgrow the fastest driver by 1.25 times, and gain 30 % or more in the
-    second half. Fewer than 20 points, less than 6 hours, or no driver known: nothing is concluded.
+    second half. What leaks does so until a restart: where the whole time is not of that shape, its
+    last part may be, if it also rises above all that was before, as daily ups and downs do not.
+    Fewer than 20 points, less than 6 hours, or no driver known: nothing is concluded.
 
     Parameters
     ----------
@@ -63,7 +69,8 @@ def leaks(steps: pl.DataFrame, drivers: pl.DataFrame) -> list[Leak]:
         fell = pl.col("value") < (1 - RESTART) * pl.col("value").shift()
         parts = rows.with_columns(part=fell.fill_null(value=False).cum_sum())
         for part in parts.partition_by("part", maintain_order=True):
-            found = _leak(component, part)
+            looks = (_leak(component, part, begin) for begin in _begins(len(part)))
+            found = next((look for look in looks if look is not None), None)
             if found is not None:
                 out.append(found)
     return out
@@ -104,7 +111,16 @@ def without(observed: pl.DataFrame, component: str, found: list[Leak]) -> pl.Dat
     return observed
 
 
-def _leak(component: str, part: pl.DataFrame) -> Leak | None:
+def _begins(points: int) -> list[int]:
+    """Give where the times begin that are looked at, the longest first."""
+    lengths = [points]
+    while (shorter := int(lengths[-1] * _SHORTER)) >= _MIN_POINTS:
+        lengths.append(shorter)
+    return [points - length for length in lengths]
+
+
+def _leak(component: str, whole: pl.DataFrame, begin: int) -> Leak | None:
+    part, before = whole[begin:], whole["value"][:begin].to_numpy()
     seconds = part["time"].dt.epoch("s").to_numpy()
     if len(part) < _MIN_POINTS or (seconds[-1] - seconds[0]) / 3600 < MIN_HOURS:
         return None
@@ -113,10 +129,20 @@ def _leak(component: str, part: pl.DataFrame) -> Leak | None:
     expected = _fastest(part)
     if expected is None or not is_leak_shaped(medians[None, :], np.array([expected]))[0]:
         return None
+    if begin and not _stands_out(medians, before, _fastest(whole) or 1.0):
+        return None
     slope = float(np.polyfit(seconds - seconds[0], values, 1)[0]) * 3600
     times = part["time"]
     growth = float(medians[-1] / medians[0])
     return Leak(component, times[0], times[-1], growth, expected, slope)
+
+
+def _stands_out(
+    medians: npt.NDArray[np.float64], before: npt.NDArray[np.float64], expected: float
+) -> bool:
+    """Tell whether a rise ends above all that was before, and holds no time that is flat."""
+    steep = np.diff(medians) >= _STEEP * (medians[-1] - medians[0]) / (BINS - 1)
+    return bool(steep.sum() >= _RISES and medians[-1] >= _MARGIN * expected * before.max())
 
 
 def _fastest(part: pl.DataFrame) -> float | None:
