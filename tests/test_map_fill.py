@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,38 @@ def test_the_command_fails_where_a_map_does_not_hold_the_planned_nodes(tmp_path:
     told = {one["map"]: one for one in json.loads(done.stdout)}
     assert told["cilium_node_map"]["ahead"] == 25_000
     assert "cilium_vtep_map" not in told
+
+
+def test_options_tell_families_health_and_ingress_addresses(dump: Observed) -> None:
+    def told(**values: str) -> dict[str, float]:
+        options = pl.DataFrame(
+            [{"option": name.replace("_", "-"), "value": value, "source": "s"}
+             for name, value in values.items()],
+            schema=dump.inventory.options.schema,
+        )  # fmt: skip
+        bare = replace(dump.inventory, options=options, nodes=dump.inventory.nodes.clear())
+        seen = replace(dump, inventory=bare)
+        known = drivers_of(seen, POLICY_GROWTH.empty(), SERVICE_GROWTH.empty())
+        return {name: known[name].value for name in (
+            "families", "node_addresses", "health_addresses", "ingress_addresses")}  # fmt: skip
+
+    both = {"enable_ipv4": "true", "enable_ipv6": "true"}
+    assert list(told(**both, enable_envoy_config="true").values()) == [2, 4, 2, 2]
+    assert list(told(enable_ipv4="true", enable_health_checking="false").values()) == [1, 2, 0, 0]
+
+
+def test_maps_of_features_that_are_off_are_told_apart_from_those_not_known(dump: Observed) -> None:
+    known = drivers_of(dump, POLICY_GROWTH.empty(), SERVICE_GROWTH.empty())
+    bare = replace(dump, inventory=replace(
+        dump.inventory, options=dump.inventory.options.clear(),
+        map_entries=dump.inventory.map_entries.clear(),
+    ))  # fmt: skip
+    unknown = map_fill(bare, known, PlanSettings(DUMP))
+    assert row(unknown, "cilium_vtep_map")["in_use"] == "unknown"
+    assert row(unknown, "cilium_ipcache")["in_use"] == "yes"
+    off = pl.DataFrame([{"option": "routing-mode", "value": "native", "source": "s"}],
+                       schema=dump.inventory.options.schema)  # fmt: skip
+    told = map_fill(replace(bare, inventory=replace(bare.inventory, options=off)), known,
+                    PlanSettings(DUMP))  # fmt: skip
+    assert row(told, "cilium_vtep_map")["in_use"] == "no"
+    assert row(told, "cilium_auth_map")["why"] == "mutual authentication is off (mesh-auth-enabled)"
