@@ -327,15 +327,24 @@ def _with_cluster(parts: Sequence[Metrics]) -> list[Metrics]:
 
     Other exporters have labels `cluster` of their own, such as that of an etcd.
     """
-    nameless = [(part.series["cluster"] == "").any() for part in parts]
-    if not any(nameless):
-        return list(parts)
-    is_named = pl.col("metric").str.starts_with("cilium_") & (pl.col("cluster") != "")
-    named = {name for part in parts for name in part.series.filter(is_named)["cluster"].unique()}
-    name = named.pop() if len(named) == 1 else Selection().cluster
     is_nameless = pl.col("cluster") == ""
-    cluster = pl.when(is_nameless).then(pl.lit(name)).otherwise("cluster").alias("cluster")
+    which = is_nameless.any().alias("some"), is_nameless.all().alias("every")
+    told = [part.series.select(which).row(0) for part in parts]
+    if not any(some for some, _ in told):
+        return list(parts)
+    is_named = pl.col("metric").str.starts_with("cilium_") & ~is_nameless
+    named = {
+        name
+        for part, (_, every) in zip(parts, told, strict=True)
+        if not every
+        for name in part.series.filter(is_named)["cluster"].unique()
+    }
+    name = pl.lit(named.pop() if len(named) == 1 else Selection().cluster)
+    mixed = pl.when(is_nameless).then(name).otherwise("cluster")
+    # A literal takes no memory for each row
     return [
-        replace(part, series=part.series.with_columns(cluster)) if some else part
-        for part, some in zip(parts, nameless, strict=True)
+        replace(part, series=part.series.with_columns(cluster=name if every else mixed))
+        if some
+        else part
+        for part, (some, every) in zip(parts, told, strict=True)
     ]

@@ -5,7 +5,7 @@ A block of texts is parsed alone, many at once; `LabelTable` brings the blocks t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -143,7 +143,8 @@ class LabelTable:
         with ThreadPoolExecutor(THREADS) as pool:
             # A thread that is not used is not started
             each: _Each = map if self.count < _FEW else pool.map
-            numbers = [*each(self._column, range(WIDTH))]
+            numbers = np.zeros((WIDTH, self.count), np.uint32)
+            _ = [*each(self._fill, numbers, range(WIDTH))]
             self.numbers.clear()
             if cluster:
                 name = np.frombuffer(cluster.encode(), np.uint8)
@@ -165,20 +166,25 @@ class LabelTable:
             mended = mended.with_columns(pl.col("cluster").fill_null(cluster))
         return pl.concat([frame, mended])[place], None
 
-    def _same(self, numbers: Sequence[Numbers], *, is_once: bool) -> Numbers:
+    def _same(self, numbers: Numbers, *, is_once: bool) -> Numbers:
         # Where each set of names is written in one way, texts that differ are sets that differ
         is_once &= not self.has_escapes and self.names.count == self.sets.count
         if is_once and numbers[METRIC].all():
             return np.arange(self.count, dtype=np.uint32)
-        return first_alike(np.stack(numbers))
+        return first_alike(numbers)
 
-    def _column(self, k: int) -> Numbers:
-        """Give numbers of the values of one column."""
-        parts = [new[of_block[k]] for of_block, new in self.numbers]
-        return np.concatenate([np.zeros(0, np.uint32), *parts])
+    def _fill(self, column: Numbers, k: int) -> None:
+        """Fill in numbers of the values of one column, which are 0 so far."""
+        start = 0
+        for numbers, new in self.numbers:
+            end = start + numbers.shape[1]
+            if numbers[k].any():
+                # Numbers are those of values; what is not checked needs no copy
+                new.take(numbers[k], out=column[start:end], mode="clip")
+            start = end
 
 
-def _frame(values: pl.Series, numbers: Sequence[Numbers], each: _Each) -> pl.DataFrame:
+def _frame(values: pl.Series, numbers: Numbers, each: _Each) -> pl.DataFrame:
     """Give columns of values; one without any takes no memory."""
     columns = {key: row for key, row in zip(LABEL_COLUMNS, numbers, strict=True) if row.any()}
     told = each(lambda row: values.gather(pl.Series(row)), columns.values())

@@ -64,7 +64,9 @@ def check(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
     if wrong:
         msg = f"table {table.name}: {'; '.join(wrong)}"
         raise SchemaError(msg)
-    holes = [c.name for c in table.columns if not c.nullable and frame[c.name].null_count()]
+    # Of the frame: a column that is one value for all rows takes no memory for each until asked for
+    nulls = dict(zip(frame.columns, frame.null_count().row(0), strict=True)) if len(frame) else {}
+    holes = [c.name for c in table.columns if not c.nullable and nulls.get(c.name)]
     holes += [
         c.name for c in table.columns if schema[c.name].is_float() and frame[c.name].is_nan().any()
     ]

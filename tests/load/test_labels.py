@@ -95,6 +95,30 @@ def test_many_labels_are_read_as_few_are() -> None:
         assert many([text.encode()]).row(0, named=True) == one(text)
 
 
+PAIRS = st.tuples(
+    st.sampled_from(("a", "bb", "node", "pod", '"a"', "cluster", "__name__")),
+    st.sampled_from(("", "1", "2", "one value", "another and a longer one", r"\n", r"C:\\x", "é")),
+)
+LINES = st.tuples(
+    st.sampled_from(("up", "down", "a_metric_with_a_longer_name", "")),
+    st.lists(PAIRS, max_size=4, unique_by=lambda pair: pair[0]),
+    st.sampled_from(("{%s}", "{%s,}", " { %s }", "{%s} ")),
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=40))
+def test_texts_alike_but_for_their_values_are_parsed_as_each_alone(
+    lines: list[tuple[str, list[tuple[str, str]], str]],
+) -> None:
+    texts = [
+        name + braces % ",".join(f'{label}="{value}"' for label, value in pairs)
+        for name, pairs, braces in lines
+    ]
+    distinct = [text.encode() for text in dict.fromkeys(texts)]
+    for told in distinct, [text.encode() for text in texts]:
+        assert many(told).rows(named=True) == [one(text.decode()) for text in told]
+
+
 def test_more_shapes_than_are_remembered_are_read_as_few_are() -> None:
     # Of one metric, too, whose shapes take each other's place
     texts = [
