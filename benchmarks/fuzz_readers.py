@@ -77,17 +77,18 @@ def text(data: bytes) -> None:
     told = []
     for lines in (ExactLines(TEXT), CompiledLines(TEXT)):
         samples = lines.learn(data, lines.parse(data, data.count(b"\n")))
-        labels = lines.labels(0)() if lines.count else None
-        told.append((samples, None if labels is None else labels.rows()))
+        if lines.count:
+            lines.add(lines.labels(0)())
+        told.append((samples, lines.taken("c")[0].rows()))
     one, other = (_said(*each) for each in told)
     assert one == other, f"{one}\n{other}"
 
 
-def _said(samples: Samples, labels: list[tuple[str | None, ...]] | None) -> list[Any]:
+def _said(samples: Samples, labels: list[tuple[str | None, ...]]) -> list[Any]:
     """Give place, labels, value and time of each sample; a text that is no series is refused."""
     columns = (samples.places, samples.texts, samples.values, samples.stamps)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    said = [(at, (labels or [])[text], repr(value), repr(stamp)) for at, text, value, stamp in rows]
+    said = [(at, labels[text], repr(value), repr(stamp)) for at, text, value, stamp in rows]
     good = [row for row in said if row[1][0] is not None]
     bad = [row[0] for row in said if row[1][0] is None]
     return [good, sorted(samples.refused.tolist() + bad)]

@@ -11,7 +11,16 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from capacity.load.words import compiled, copied, hashed, is_same, leading_zeros, read_only, touch
+from capacity.load.words import (
+    ONE,
+    compiled,
+    copied,
+    hashed,
+    is_same,
+    leading_zeros,
+    read_only,
+    touch,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -30,9 +39,13 @@ _AHEAD: Final = 8
 
 
 class Table(NamedTuple):
-    """Arrays of Texts, for compiled code; `many` holds how many there are."""
+    """Arrays of Texts, for compiled code; `many` holds how many there are.
+
+    `told` is `data` that is not written to: what reads is compiled for that kind alone.
+    """
 
     data: Bytes
+    told: Bytes
     ends: Integers
     slots: Hashes
     many: Integers
@@ -59,7 +72,7 @@ class Texts:
 
     def table(self) -> Table:
         """Give the arrays; they are others once it has grown."""
-        return Table(self.data, self.ends, self.slots, self.counted)
+        return Table(self.data, read_only(self.data), self.ends, self.slots, self.counted)
 
     def since(self, first: int) -> tuple[Bytes, Integers]:
         """Give the texts from number `first` on, one after the other, and where each ends.
@@ -145,7 +158,7 @@ def _found(
     table: Table, text: Bytes, begin: int, size: int, hash: np.uint64
 ) -> tuple[int, np.uint64]:
     """Give the number of a text, below 0 if it is not known, and the slot where it belongs."""
-    data, ends, slots = table.data, table.ends, table.slots
+    data, ends, slots = table.told, table.ends, table.slots
     tag, mask = hash >> _HALF, np.uint64(len(slots) - 1)
     slot = tag >> _shift(slots)
     while slots[slot] != 0:
@@ -174,8 +187,8 @@ def learnt(table: Table, text: Bytes, begin: int, end: int, hash: np.uint64) -> 
 def written(table: Table, end: int, secret: np.uint64) -> int:
     """Give the number of a text that was written behind all others, up to `end` of `data`."""
     begin = table.ends[table.many[0]]
-    hash = hashed(table.data, begin, end, secret)
-    at, slot = _found(table, table.data, begin, end - begin, hash)
+    hash = hashed(table.told, begin, end, secret)
+    at, slot = _found(table, table.told, begin, end - begin, hash)
     if at < 0:
         at = table.many[0]
         _add(table, slot, end, hash)
@@ -195,7 +208,7 @@ def _number(
     table: Table,
 ) -> int:  # fmt: skip
     """Give numbers until there is no room for a new text; return the next row."""
-    data, data_ends, slots = table.data, table.ends, table.slots
+    data, data_ends, slots = table.told, table.ends, table.slots
     shift = _shift(slots) + _HALF
     last = np.int64(numbers[row - 1]) if row > 0 else -1
     while row < len(begins):
@@ -211,7 +224,7 @@ def _number(
             and data_ends[at + 1] - data_ends[at] == size
             and is_same(data, data_ends[at], text, begin, size)
         ):
-            if not has_room(table, 1, size):
+            if not has_room(table, ONE, size):
                 break
             if row + _AHEAD < len(hashes):
                 touch(slots, hashes[row + _AHEAD] >> shift)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capacity.export import OWN_COLUMNS
-from capacity.load.words import byte, codes, compiled, copied, found, is_same
+from capacity.load.words import NO, YES, byte, codes, compiled, copied, found, is_same
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ def parsed(text: Bytes, begin: int, end: int, shapes: Integers, shape: int) -> i
     shapes[shape + METRIC_AT], shapes[shape + METRIC_END] = 0, 0
     at = _over(text, begin, end)
     start = at
-    at = _name_end(text, at, end, True)
+    at = _name_end(text, at, end, YES)
     if at > start:
         shapes[shape + METRIC_AT], shapes[shape + METRIC_END] = start, at
         at = _over(text, at, end)
@@ -79,7 +79,7 @@ def _body(text: Bytes, at: int, end: int, shapes: Integers, shape: int) -> int:
             return NONE
         is_quoted = byte(text, at) == _QUOTE
         start = at + is_quoted
-        stop = _quotes_end(text, start, end) if is_quoted else _name_end(text, at, end, False)
+        stop = _quotes_end(text, start, end) if is_quoted else _name_end(text, at, end, NO)
         if stop <= start or is_quoted and stop >= end:
             return NONE
         if is_quoted and not _is_simple(text, start, stop):

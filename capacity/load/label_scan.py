@@ -52,6 +52,7 @@ from capacity.load.label_parse import (
     written_json,
 )
 from capacity.load.words import (
+    ONE,
     byte,
     codes,
     compiled,
@@ -81,7 +82,9 @@ _KEPT_LABELS: Final = 8
 # whether any text has escapes
 _ROW, _PLACE, _ODD, _MADE, _ESCAPED = range(5)
 # Between names, as no name holds it
-_BETWEEN: Final = 1
+_BETWEEN: Final = ONE
+# As many values as a text may bring
+_ROWS: Final = ONE * WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _numbered(
     while row < len(ends) - 1:
         begin, end = ends[row], ends[row + 1]
         size = 3 * (end - begin) + _ROOM
-        if not has_room(values, WIDTH, size):
+        if not has_room(values, _ROWS, size):
             break
         is_new = False
         if not _is_alike(text, begin, end, shapes, at):
@@ -148,7 +151,7 @@ def _numbered(
             at = places[name]
             is_new = not _is_alike(text, begin, end, shapes, at)
         if is_new:
-            if not has_room(names, 1, size) or not has_room(sets, 1, size):
+            if not has_room(names, ONE, size) or not has_room(sets, ONE, size):
                 break
             has_escapes = not is_plain(text, begin, end, _ESCAPE)
             at = 0 if has_escapes else (state[_MADE] % _SHAPES + 1) * SIZE

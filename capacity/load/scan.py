@@ -18,14 +18,26 @@ from capacity.load import floats
 from capacity.load.distinct import Numbers, Texts, number
 from capacity.load.label_table import Labels, LabelTable, parsed
 from capacity.load.lines import LATEST, TEXT, Dialect, Samples, parse_line
-from capacity.load.words import ZERO, byte, compiled, found, hashed, hashed_all, is_same, line_end
+from capacity.load.words import (
+    NO,
+    YES,
+    ZERO,
+    byte,
+    codes,
+    compiled,
+    found,
+    hashed,
+    hashed_all,
+    is_same,
+    line_end,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
-_NEWLINE, _RETURN, _SPACE, _TAB, _SIGN, _OPEN, _CLOSE, _QUOTE, _ESCAPE = b'\n\r \t#{}"\\'
+_NEWLINE, _RETURN, _SPACE, _TAB, _SIGN, _OPEN, _CLOSE, _QUOTE, _ESCAPE = codes(b'\n\r \t#{}"\\')
 # Rows of `places`: the line; the series' text; that of a value that float() must read, else 0
 _LINE, _BEGIN, _END, _HARD, _HARD_END = range(5)
 _VALUE, _STAMP = range(2)
@@ -241,7 +253,7 @@ def _quotes_end(text: Bytes, at: int) -> int:
 def _numbers(text: Bytes, at: int, row: int, places: Integers, numbers: Floats) -> int:
     """Read value and time of a line; give where they end, 0 if the line is not plain."""
     begin = _over_blanks(text, at)
-    kind, value, end = floats.number(text, begin, True)
+    kind, value, end = floats.number(text, begin, YES)
     if kind == floats.BAD:
         return 0
     is_hard = kind == floats.HARD
@@ -250,7 +262,7 @@ def _numbers(text: Bytes, at: int, row: int, places: Integers, numbers: Floats) 
     places[_HARD_END, row] = end if is_hard else 0
     at = _over_blanks(text, end)
     if end < at < len(text) and byte(text, at) != _NEWLINE and byte(text, at) != _SIGN:
-        kind, stamp, end = floats.number(text, at, False)
+        kind, stamp, end = floats.number(text, at, NO)
         if kind != floats.GOOD or abs(stamp) >= LATEST:
             return 0
         numbers[_STAMP, row] = stamp

@@ -27,6 +27,8 @@ _intrinsic: Any = intrinsic
 # A zero of any number's type: to numba 0 has a type of its own, and what is called with it would be
 # compiled for that once more
 ZERO: Final = cast("int", np.int64(0))
+ONE: Final = cast("int", np.int64(1))
+NO, YES = cast("tuple[bool, bool]", (np.False_, np.True_))
 _NEWLINE, _SPACE, _QUOTE, _ESCAPE = b'\n "\\'
 _ONES: Final = np.uint64(0x0101010101010101)
 _HIGHS: Final = np.uint64(0x8080808080808080)
