@@ -37,7 +37,7 @@ _HIGHS: Final = np.uint64(0x8080808080808080)
 def compiled(function: _Function) -> _Function:
     """Compile a function that makes no arrays: nobody counts then who refers to those it is given.
 
-    Counts are shared by all cores, and took half of the time.
+    Counts are shared by all cores, and took up to half of the time.
     """
     options: Any = {"cache": True, "nogil": True, "_nrt": False}
     made: _Function = njit(**options)(function)
