@@ -117,7 +117,9 @@ _MODES: Final = (
 
 def notes_of(change: Change, seen: Observed) -> list[str]:
     """Say what a scenario does that no history of the cluster shows."""
-    notes = []
+    drivers = seen.drivers
+    unknown = [n for n in change.drivers if not len(drivers[n].drop_nulls())]
+    notes = [f"{name} are not known of this cluster: the change moves nothing" for name in unknown]
     if change.cilium is not None and change.cilium != seen.version:
         before, after = sorted((seen.version, change.cilium), key=facts.VERSIONS.index)
         count = len(upgrade(before, after, seen.inventory))

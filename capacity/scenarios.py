@@ -146,7 +146,9 @@ def _drivers(
     base: _Base, item: _Item, change: Change, effect: Effect, times: _Times
 ) -> dict[str, Array]:
     """Draw the drivers of a scenario, each of shape (DRAWS,)."""
-    rows, told = item.rows, [n for n in change.drivers if n in item.rows.columns and n != "nodes"]
+    told = [n for n in change.drivers if n in item.rows.columns and n != "nodes"]
+    # A driver that is not known at some time is taken as it was before
+    rows = item.rows.with_columns(pl.col(name).forward_fill().backward_fill() for name in told)
     # Before those of the quantity itself: bytes of maps follow what stands before them
     names = [*(n for n in told if n not in item.names and not rows[n].null_count()), *item.names]
     more = None

@@ -219,6 +219,11 @@ def test_another_version_has_its_own_maps_and_entries(lab: Scenarios, told: Scen
     assert ratio(told, "version", "ipcache") == pytest.approx(34.03 / 33.03, rel=0.002)
 
 
+def test_a_driver_that_is_not_known_moves_nothing_and_that_is_said() -> None:
+    made = scenarios(LAB, [parse("more: identities=x2")], today=True)
+    assert "more: identities are not known of this cluster: the change moves nothing" in made.notes
+
+
 def test_policies_of_a_mesh_select_the_pods_of_all_clusters_up_to_1_18(told: Scenarios) -> None:
     assert ratio(told, "mesh", "cilium_policy_*") > 1.8
 
