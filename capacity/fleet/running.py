@@ -163,13 +163,16 @@ def _gathered(futures: dict[Any, Member], patience: Callable[[int], float]) -> P
                 yield futures[future], _lost(futures[future], "no worker gave an answer in time")
             return
         for future in answered.done:
+            # Its worker may be lost after the answer and before it was fetched: it is done again
+            if future.status in ("pending", "lost"):
+                continue
             member = futures[future]
             if future.status == "finished":
                 yield member, future.result()
             else:
                 yield member, _lost(member, f"its worker was lost: {future.exception()}")
             future.release()
-        left -= answered.done
+            left.discard(future)
 
 
 def _lost(member: Member, why: str) -> Result:

@@ -81,6 +81,7 @@ def test_a_worker_killed_half_way_loses_nothing(
     job = Job("plan", tmp_path / "out", "r", scheduler=address)
     results: list[dict[str, Any]] = run_fleet(members, job, progress=kill)
     assert workers[0].returncode == -signal.SIGKILL
+    assert [r["error"] for r in results if r["status"] != "ok"] == []
     assert [r["number"] for r in results] == list(range(CLUSTERS))
     assert len(list((job.out / FLEET / ".part").glob("c*.json"))) == CLUSTERS
     assert sorted(shares) == shares
