@@ -45,8 +45,10 @@ class NodeCosts(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Standard deviation of the costs between nodes.
     intercept_ : float
         Of a node of which nothing is known.
-    nodes_, offsets_ : ndarray, shape (k,)
-        Nodes, and how far each lies beside `intercept_`: few samples shrink it towards 0.
+    nodes_ : ndarray, shape (k,)
+        The nodes.
+    offsets_ : ndarray, shape (k,)
+        How far each lies beside `intercept_`: few samples shrink it towards 0.
     own_, own_doubt_ : ndarray, shape (k, p)
         Costs of each node and their standard deviation: few samples shrink them towards `coef_`.
     spread_, noise_ : float
