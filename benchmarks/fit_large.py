@@ -65,19 +65,23 @@ def main() -> None:
     metrics = export(asked.nodes, asked.hours)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     begin, settings = time.perf_counter(), PlanSettings("x")
+    used = time.process_time()
     looked = look(metrics)
     told, aside = looked.steps, Aside(panel=looked.panel)
     driven = drivers(told)
-    seen = time.perf_counter()
+    seen, half = time.perf_counter(), time.process_time()
     growth = grow(driven, settings)
     fitted = 0
     for limit in limits(told, Inventory(), settings, "1.17").iter_rows(named=True):
         fit_quantity(limit, worst_by_time(told, limit), driven, growth, settings, aside)
         fitted += 1
-    end = time.perf_counter()
+    end, all_ = time.perf_counter(), time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(metrics.samples):,} samples: observed in {seen - begin:.1f} s")
-    print(f"{fitted} quantities fitted in {end - seen:.1f} s")
+    print(
+        f"{len(metrics.samples):,} samples: observed in {seen - begin:.1f} s, "
+        f"{half - used:.1f} s of processor"
+    )
+    print(f"{fitted} quantities fitted in {end - seen:.1f} s, {all_ - half:.1f} s of processor")
     print(f"peak {peak:,.0f} MiB, {before:,.0f} MiB before")
 
 
