@@ -259,8 +259,11 @@ def _refuse(
         piece = block.pieces[index]
         source = sources[piece.source]
         told = places[first : first + count][: TOLD_FAULTS - len(source.faults)].tolist()
+        pairs = zip(block.pieces[:index], block.lines, strict=False)
+        before = sum(many for one, many in pairs if one.source == piece.source)
         for place in told:
-            line = scrapes[piece.source].lines + data.count(b"\n", block.starts[index], place) + 1
+            line = scrapes[piece.source].lines + before
+            line += data.count(b"\n", block.starts[index], place) + 1
             text = data[place : data.index(b"\n", place)].decode("utf-8", "replace").strip()
             source.refuse(f"{source.name}:{line}: {text[:80]!r} {_fault(text)}")
         source.refused += int(count) - len(told)

@@ -26,6 +26,8 @@ _LOCAL: Final = type(Path())
 _AT_ONCE: Final = 1 << 26
 # Of a file that is held whole, after unpacking; parsed JSON takes 5 to 8 times as much. [byte]
 _MOST: Final = 2 << 30
+# Of a line: no sample is so long, and what is packed well takes little to write. [byte]
+_LONGEST: Final = 16 << 20
 # Blocks that a running Prometheus makes or deletes: what they hold is elsewhere as well, or gone;
 # prometheus/prometheus tsdb/db.go (v3.5), which removes them when it starts
 _UNFINISHED: Final = (".tmp-for-creation", ".tmp-for-deletion")
@@ -215,10 +217,11 @@ def pieces(path: Path, size: int) -> Iterator[bytes]:
     Raises
     ------
     ExportError
-        If it cannot be read or unpacked to its end; what came before it was given.
+        If it cannot be read or unpacked to its end, or a line is longer than 16 MiB; what came
+        before it was given.
     """
     rest: list[bytes] = []
-    fault = None
+    held, fault = 0, None
     try:
         data = _plain(path, size)
         if data is not None and len(data) < size:
@@ -232,8 +235,12 @@ def pieces(path: Path, size: int) -> Iterator[bytes]:
                 end = more.rfind(b"\n") + 1
                 if end:
                     yield b"".join([*rest, memoryview(more)[:end]])
-                    rest = []
+                    rest, held = [], 0
                 rest.append(more[end:])
+                held += len(rest[-1])
+                if held > _LONGEST:
+                    fault = f"{path}: a line is longer than {_LONGEST} bytes; export it again"
+                    break
     except faults() as error:
         fault = f"{path}: {why(error)}"
     if last := b"".join(rest):

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from capacity.errors import SettingsError
-from capacity.export import Metrics, is_in_order, without_secrets
+from capacity.export import Metrics, without_secrets
 from capacity.load import instants
 from capacity.load.instants import Instant, instant
+from capacity.load.repeats import REPEATED, unique_samples
 from capacity.tables import SAMPLES, SERIES, SOURCES, TIME, check
 
 # Times below this are seconds
@@ -31,8 +32,6 @@ _LABELS: Final = [name for name in SERIES.schema if name != "series"]
 # A metric name that says nothing else as a regular expression
 _NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
 NOTHING_WANTED: Final = "no sample of wanted metrics and times"
-# How a sample that is told again relates to the one that is kept
-_REPEATED: Final = ("same", "other", "elsewhere")
 
 # Samples from which on compiled code pays, which takes half a second to load
 LARGE: Final = 200_000
@@ -197,6 +196,7 @@ def assemble(
     )
     if samples["time"].null_count():
         samples = samples.filter(pl.col("time").is_not_null())
+    samples = _dated(samples, sources)
     same = same_labels(series) if same is None else same
     if len(samples) < LARGE:
         series, samples, counts = _ordered(series, same, samples, len(sources), selection)
@@ -217,6 +217,23 @@ def _checked(series: pl.DataFrame, samples: pl.DataFrame, rows: list[dict[str, A
     )
 
 
+def _dated(samples: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
+    """Refuse samples at times that no calendar has."""
+    if _is_dated(samples["time"].to_numpy()):
+        return samples
+    is_dated = pl.col("time").is_between(*instants.YEARS)
+    left_out = _per_source(samples.filter(~is_dated)["source"], len(sources))
+    for source, count in zip(sources, left_out, strict=True):
+        if count:
+            source.refuse(f"{count} at times before the year 1 or after 9999", count)
+    return samples.filter(is_dated)
+
+
+def _is_dated(times: npt.NDArray[np.int64]) -> bool:
+    first, last = instants.YEARS
+    return not len(times) or bool(times.min() >= first and times.max() <= last)
+
+
 def assemble_ordered(
     series: pl.DataFrame, samples: Gathered, sources: Sequence[Source], selection: Selection
 ) -> Metrics:
@@ -224,6 +241,8 @@ def assemble_ordered(
 
     Their series are rows of `series` without equal ones before them.
     """
+    if not _is_dated(samples.times):
+        return assemble(series, samples.frame(), sources, selection)
     runs = np.bincount(samples.sources, samples.counts, len(sources)).astype(np.int64).tolist()
     keys = samples.series
     is_kept = np.zeros(len(series), np.bool_)
@@ -252,8 +271,8 @@ def _ordered(
     samples = samples.filter(pl.col("value").is_not_nan())
     numbers = samples["source"]
     series, samples = _unique_series(series, same, samples)
-    samples, repeated = _unique_samples(samples)
-    columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in _REPEATED)]
+    samples, repeated = unique_samples(samples)
+    columns = [seen, numbers, *(repeated.filter(kind=kind)["source"] for kind in REPEATED)]
     counts = [_per_source(column, sources) for column in columns]
     return series, samples.select("series", pl.col("time").cast(TIME), "value"), counts
 
@@ -337,44 +356,6 @@ def _unique_series(
 
 def _keyed(series: pl.DataFrame) -> pl.DataFrame:
     return series.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("series"), *_LABELS)
-
-
-def _unique_samples(samples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sort, keep the last sample of each series and time; give source and kind of the others."""
-    if is_in_order(samples):
-        return samples, samples.head(0).select("source", kind=pl.lit(_REPEATED[0]))
-    samples = samples.select(pl.all().gather(_order(samples)))
-    after = {name: pl.col(name).shift(-1) for name in samples.columns}
-    again = (pl.col("series") == after["series"]) & (pl.col("time") == after["time"])
-    agrees = pl.col("value") == after["value"]
-    is_elsewhere = pl.col("source") != after["source"]
-    same, other, elsewhere = (pl.lit(kind) for kind in _REPEATED)
-    kind = pl.when(agrees).then(same).when(is_elsewhere).then(elsewhere).otherwise(other)
-    repeated = samples.select("source", kind=pl.when(again).then(kind)).drop_nulls()
-    if len(repeated):
-        samples = samples.filter(~again.fill_null(value=False))
-    return samples, repeated
-
-
-def _order(samples: pl.DataFrame) -> pl.Series:
-    """Give the rows in order of series and time; equal ones keep their order."""
-    time = samples["time"]
-    first = -_most(-time)
-    span = _most(time) - first + 1
-    series = samples["series"].cast(pl.UInt64)
-    if span * (_most(series) + 1) < 1 << 64:
-        # One number a row sorts several times quicker than two columns
-        key = series * span + (time - first).cast(pl.UInt64)
-        frame = pl.DataFrame({"series": key})
-    else:
-        frame = samples.select("series", "time")
-    return frame.select(pl.arg_sort_by(frame.columns, maintain_order=True)).to_series()
-
-
-def _most(column: pl.Series) -> int:
-    """Give the largest integer; 0 where there is none."""
-    largest = column.max()
-    return largest if isinstance(largest, int) else 0
 
 
 def _row(

@@ -11,6 +11,8 @@ from capacity.units import parse_duration
 
 # Epochs: no export is older than 1973-03-03, which is 1e11 in ms; nor newer than year 5138 in s.
 FIRST_MILLISECOND: Final = 100_000_000_000
+# Of the years 1 to 9999: what comes of any other time cannot be written
+YEARS: Final = (-62_135_596_800_000, 253_402_300_799_999)
 
 Instant = dt.datetime | int | float | str
 

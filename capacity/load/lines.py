@@ -18,8 +18,8 @@ from capacity.load.labels import LABEL_COLUMNS, label_frame, parse_labels
 
 Integers = npt.NDArray[np.int64]
 
-# No time is written beyond that: in seconds it is later than the sun, in ms the year 318857
-LATEST: Final = 1e16
+# No time is written beyond that, and in milliseconds any below fits 64 bits, were it in seconds
+LATEST: Final = 1e15
 _NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
 _DECIMAL: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN]))"

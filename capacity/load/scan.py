@@ -251,7 +251,7 @@ def _quotes_end(text: Bytes, at: int) -> int:
 
 @compiled
 def _numbers(text: Bytes, at: int, row: int, places: Integers, numbers: Floats) -> int:
-    """Read value and time of a line; give where they end, 0 if the line is not plain."""
+    """Read value and time of a line; give where they end, 0 if it is not plain or too late."""
     begin = _over_blanks(text, at)
     kind, value, end = floats.number(text, begin, YES)
     if kind == floats.BAD:
