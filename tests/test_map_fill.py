@@ -119,11 +119,32 @@ def test_where_structure_bounds_nothing_it_says_so(
 
 
 def test_what_is_observed_corrects_what_comes(dump: Observed) -> None:
-    known = drivers_of(dump, POLICY_GROWTH.empty(), SERVICE_GROWTH.empty(), {"pods": 50.0})
+    known = drivers_of(dump, POLICY_GROWTH.empty(), SERVICE_GROWTH.empty(), {"health_addresses": 9})
     told = row(map_fill(dump, known, PlanSettings(DUMP), 40), "cilium_ipcache")
     assert told["observed"] == 16
     assert told["factor"] == pytest.approx(16 / told["predicted"])
     assert told["ahead"] < 10 * told["predicted"] * told["factor"] + 1
+
+
+def test_trying_out_a_driver_changes_no_correction_and_no_end(dump: Observed) -> None:
+    tables = [
+        map_fill(
+            dump, drivers_of(dump, POLICY_GROWTH.empty(), SERVICE_GROWTH.empty(), tried),
+            PlanSettings(DUMP), 4000,
+        )
+        for tried in ({"pod_cidrs": 1.0}, {"pod_cidrs": 1.0, "nodes": 2000.0})
+    ]  # fmt: skip
+    plain, tried = (row(table, "cilium_tunnel_map") for table in tables)
+    assert plain["observed"] is not None
+    assert tried["predicted"] == 1999
+    for name in ("factor", "full_at_nodes", "ahead"):
+        assert tried[name] == plain[name]
+
+
+@pytest.mark.parametrize("value", ["1e30", "-1", "nan", "inf", "", "x"])
+def test_a_driver_beyond_all_sense_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="wanted is DRIVER=NUMBER"):
+        given_drivers((f"nodes={value}",))
 
 
 def test_the_node_count_at_which_a_map_is_full_is_the_first_one(dump: Observed) -> None:

@@ -183,7 +183,9 @@ def _told(
     if lacking:
         return out | {"missing": "; ".join(f"{name}: {_teller(name)}" for name in lacking)}
     now = _entries(equation, drivers, 1.0)
-    factor = observed / now if observed is not None and now > 0 else None
+    # What is observed is of the cluster as it is, whatever else is tried out
+    seen = evaluate(equation, {name: drivers[name].seen for name in wanted})
+    factor = observed / seen if observed is not None and seen > 0 else None
     out |= {"predicted": math.ceil(now), "factor": factor}
     if ratio is not None:
         out["ahead"] = math.ceil(_entries(equation, drivers, ratio) * (factor or 1.0))

@@ -17,6 +17,8 @@ from capacity.observing import Observed
 
 # Host and health endpoint: of each node's endpoints, those that are no pods
 _OWN_ENDPOINTS: Final = 2
+# Entries of any map are far fewer, and whole numbers up to here are doubles themselves
+_MOST: Final = 1e12
 # Where only assumed: so many of each family
 _OF_EACH_FAMILY: Final = ("node_addresses", "host_addresses", "health_addresses", "pod_cidrs")
 # What a frontend of facts/fill_drivers.csv is counted in: map of table service_growth
@@ -30,11 +32,20 @@ _COUNTED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A driver's value now, how much more there is with twice the nodes, what tells it."""
+    """A driver's value now, how much more there is with twice the nodes, what tells it.
+
+    `told` is what the source tells where another value is tried out; None where it is the value.
+    """
 
     value: float
     growing: float
     basis: str
+    told: float | None = None
+
+    @property
+    def seen(self) -> float:
+        """The value that belongs to what is observed."""
+        return self.value if self.told is None else self.told
 
     def at(self, ratio: float) -> float:
         """Give the value where the cluster has `ratio` times the nodes, at constant density."""
@@ -82,7 +93,9 @@ def drivers_of(
     for name, value in (given or {}).items():
         old = out.get(name)
         share = old.growing / old.value if old and old.value else float(facts[name]["grows"])
-        out[name] = Driver(value, value * share, "given")
+        # Who names what was only assumed knows it; else it is tried out
+        told_now = None if old is None or old.basis.startswith("assumed") else old.seen
+        out[name] = Driver(value, value * share, "given", told_now)
     return out
 
 
@@ -113,8 +126,8 @@ def given(texts: tuple[str, ...]) -> dict[str, float]:
             out[name] = float(value)
         except ValueError:
             out[name] = -1.0
-        if not 0 <= out[name] < float("inf"):
-            raise SettingsError(f"--set {text!r}: wanted is DRIVER=NUMBER, 0 or more")
+        if not 0 <= out[name] <= _MOST:
+            raise SettingsError(f"--set {text!r}: wanted is DRIVER=NUMBER, 0 to {_MOST:g}")
     return out
 
 
