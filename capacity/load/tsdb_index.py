@@ -199,6 +199,8 @@ def _values(opened: Opened, name: bytes) -> tuple[list[str], Integers]:
 
 def _postings(opened: Opened, places: Integers) -> list[Integers]:
     """Give the lists of series that begin at places."""
+    if (places > len(opened.data)).any():
+        raise IndexFaultError("is cut off in its postings")
     # All at once, where they come from a store: first how long each is
     opened.need(places, places + 4)
     opened.need(places, places + 8 + _big(opened.data, places))
