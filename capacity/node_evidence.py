@@ -79,13 +79,9 @@ def node_evidence(
     rows = panel.drop_nulls(column).filter(pl.col("time").is_in(times.implode()))
     if column == "agent_memory" and rows["map_bytes"].null_count() < len(rows):
         rows = rows.drop_nulls("map_bytes").with_columns(pl.col(column) - pl.col("map_bytes"))
-    if rows["node"].n_unique() < _LEAST_NODES or len(rows) < MIN_ROWS * _LEAST_NODES:
+    if not _is_enough(rows):
         return NOTHING
-    if rows[REGENERATIONS].null_count() == len(rows):
-        rows = rows.drop(REGENERATIONS)
-    rows = _with_entries(rows)
-    if REGENERATIONS in rows.columns and column == "agent_cpu":
-        rows = rows.drop_nulls(REGENERATIONS)
+    rows = _with_entries(_with_regenerations(rows) if column == "agent_cpu" else rows)
     names = tuple(n for n in wanted["driver"] if n in _OWN and n in rows.columns)
     if not names:
         return NOTHING
@@ -97,6 +93,16 @@ def node_evidence(
     by_time = rows.group_by("time", maintain_order=True)
     worst = by_time.agg(pl.col("node").get(pl.col(column).arg_max()))["node"]
     return _evidence(model, names, np.searchsorted(model.nodes_, worst.to_numpy()))
+
+
+def _is_enough(rows: pl.DataFrame) -> bool:
+    return rows["node"].n_unique() >= _LEAST_NODES and len(rows) >= MIN_ROWS * _LEAST_NODES
+
+
+def _with_regenerations(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give rows that tell of regenerations; where these are few, all rows without."""
+    known = rows.drop_nulls(REGENERATIONS)
+    return known if _is_enough(known) else rows.drop(REGENERATIONS)
 
 
 def _with_entries(rows: pl.DataFrame) -> pl.DataFrame:

@@ -101,3 +101,14 @@ def test_one_node_or_no_panel_tells_nothing(seen: Look) -> None:
     assert node_evidence(LIMIT, None, one["time"], {}) is NOTHING
     operator = LIMIT | {"component": "operator"}
     assert node_evidence(operator, seen.panel, one["time"], {}) is NOTHING
+
+
+@pytest.mark.parametrize("rows", [1, 4, 14])
+def test_regenerations_told_only_lately_lose_nothing_else(seen: Look, rows: int) -> None:
+    is_late = pl.int_range(pl.len()) >= pl.len() - rows
+    panel = seen.panel.with_columns(regenerations=pl.when(is_late).then(pl.col("endpoints")))
+    told = [
+        node_evidence(LIMIT | {"quantity": "cpu"}, one, panel["time"], {}).costs
+        for one in (panel, panel.with_columns(regenerations=pl.lit(None, pl.Float64)))
+    ]
+    assert told[0] == told[1]
