@@ -189,13 +189,17 @@ def _times(base: _Base, change: Change) -> _Times:
     same = {name: amount for name, amount in change.drivers.items() if name == "nodes"}
     plain = replace(BASE, drivers=same)
     rows = base.seen.drivers.drop_nulls("nodes")
-    known = tuple(
-        n for n in ("services", "backends", "identities") if rows[n].null_count() < len(rows)
-    )
-    item = _Item(rows.drop_nulls(known), known, None)
-    pair = [_drivers(base, item, one, Effect({}), _Times()) for one in (plain, _only(change))]
-    times = {name: float(np.median(pair[1][name] / np.maximum(pair[0][name], 1e-9)))
-             for name in known}  # fmt: skip
+    times: dict[str, float] = {}
+    # One by one: an export may tell none of them, or never two at once
+    for name in ("services", "backends", "identities"):
+        known = rows.drop_nulls(name)
+        if known.is_empty():
+            continue
+        item = _Item(known, (name,), None)
+        before, after = (
+            _drivers(base, item, one, Effect({}), _Times())[name] for one in (plain, _only(change))
+        )
+        times[name] = float(np.median(after / np.maximum(before, 1e-9)))
     return _Times(
         _policies(base, plain, change, times), times.get("services", 1.0),
         times.get("backends", 1.0),

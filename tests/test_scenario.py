@@ -279,3 +279,25 @@ def test_what_is_said_to_all_notebooks_goes_to_those_that_know_it() -> None:
     said = (["nodes=500", "risk=0.05"], {"source", "pool"})
     assert of_all("plan", *said) == said
     assert of_all("scenarios", *said) == (["risk=0.05"], {"source"})
+
+
+@pytest.mark.parametrize("known", [(), ("cilium_identity",)])
+def test_an_export_without_services_and_identities_has_scenarios_too(
+    tmp_path: Path, known: tuple[str, ...]
+) -> None:
+    rows = [
+        f'{metric}{{node="n{node}"{more}}} {value} {1_700_000_000_000 + 3_600_000 * hour}'
+        for hour in range(12)
+        for node in range(3)
+        for metric, more, value in (
+            ("cilium_endpoint", "", 20 + node),
+            ("cilium_nodes_all_num", "", 3),
+            ("cilium_bpf_map_pressure", ',map_name="ipcache_v2"', 0.1 + hour / 100),
+            *((name, "", 50 + hour) for name in known if hour < 6),
+        )
+    ]
+    (tmp_path / "a.prom").write_text("\n".join(rows))
+    changes = [parse("a: nodes=x2, services=x2"), parse("b: identities=x2, mesh=2")]
+    done = scenarios(PlanSettings(str(tmp_path / "a.prom")), changes, today=True)
+    for name in ("a", "b"):
+        assert 1.5 < ratio(done, name, "ipcache_v2") < 2.5
