@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--remote-debugging-pipe",
 )  # fmt: skip
-CHARTS = 7
+CHARTS = 8
 # Edges of bands, and the second and third limit line, which differ by dashes and name too
 DECORATION = {(86, 180, 233), (204, 121, 167), (230, 159, 0)}
 # Colors of what a reader sees: text against the page behind it
