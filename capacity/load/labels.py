@@ -21,7 +21,7 @@ Parse = Callable[[str], Mapping[str, str] | None]
 _NAME: Final = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*", re.ASCII)
 _PAIR: Final = re.compile(
     r'\s*(?:(?P<plain>[a-zA-Z_][a-zA-Z0-9_]*)|"(?P<quoted>(?:[^"\\]|\\.)*)")\s*'
-    r'(?P<value>=\s*"(?:[^"\\]|\\.)*")?\s*(?:,|$)',
+    r'(?:(?P<value>=\s*"(?:[^"\\]|\\.)*")\s*)?(?:,|$)',
     re.ASCII,
 )
 _ESCAPE: Final = re.compile(r"\\(.)")

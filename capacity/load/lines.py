@@ -21,7 +21,8 @@ Integers = npt.NDArray[np.int64]
 # No time is written beyond that, and in milliseconds any below fits 64 bits, were it in seconds
 LATEST: Final = 1e15
 _NO_LABELS: Final = pl.DataFrame(schema=dict.fromkeys(LABEL_COLUMNS, pl.String))
-_DECIMAL: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Each text matches in one way at most: else a long one that does not is tried in millions
+_DECIMAL: Final = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBER: Final = rf"(?:{_DECIMAL}|[-+]?(?:[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN]))"
 _BODY: Final = r'\{(?:[^"{}\\]|"(?:[^"\\]|\\.)*")*\}'
 _LINE: Final = re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from capacity.load import exposition, files, read
 from capacity.load.gather import Selection
+from capacity.load.labels import parse_labels
+from capacity.load.lines import is_sample
 
 Put = Callable[[str, str | bytes], Path]
 
@@ -54,3 +57,24 @@ def test_a_time_that_no_calendar_has_is_refused(put: Put, name: str, text: str) 
     assert made.samples["value"].to_list() == [2.0]
     assert made.sources["refused"].to_list() == [1]
     assert made.samples["time"].max() is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "is_good"),
+    [
+        ("up " + "1" * 30_000 + "x", False), ("up 1 " + "1" * 30_000 + "x", False),
+        ("up " + "1" * 30_000, True), ("up 1." + "1" * 30_000 + "x", False),
+        ("up" + " " * 30_000 + "x", False), ("up{" + '"' * 30_000 + " 1", False),
+    ],
+)  # fmt: skip
+def test_a_long_line_is_judged_at_once(line: str, is_good: bool) -> None:
+    begin = time.process_time()
+    assert is_sample(line) is is_good
+    # Each pair of its characters would take half a minute
+    assert time.process_time() - begin < 2
+
+
+def test_a_long_label_is_judged_at_once() -> None:
+    begin = time.process_time()
+    assert parse_labels("up{a" + " " * 60_000 + 'x="1"}') is None
+    assert time.process_time() - begin < 2
