@@ -31,9 +31,9 @@ _HEAD: Final = re.compile(
     rb"^(\d{1,18}): (\S+)  (?:name (\S+)  )?flags 0x([0-9a-f]{1,15})", re.MULTILINE
 )
 _SIZES: Final = re.compile(
-    rb"\n\s+key (\d{1,18})B  value (\d{1,18})B  max_entries (\d{1,18})(?:  memlock (\d{1,18})B)?"
+    rb"\n[ \t]+key (\d{1,18})B  value (\d{1,18})B  max_entries (\d{1,18})(?:  memlock (\d{1,18})B)?"
 )
-_PINNED: Final = re.compile(rb"^\s+pinned (\S+)", re.MULTILINE)
+_PINNED: Final = re.compile(rb"^[ \t]+pinned (\S+)", re.MULTILINE)
 # BPF_OBJ_NAME_LEN is 16 with the closing zero: include/uapi/linux/bpf.h
 _CUT: Final = 15
 # RFC 3339 with the colons a file name cannot have: 2026-11-23T23-39-23Z

@@ -67,8 +67,9 @@ _METRICS: Final = (".prom", ".om", ".csv", ".tsv", ".parquet", ".pb", ".snappy")
 _BEGINNING: Final = 4096
 _ANSWER: Final = (b'{"status":"success"', b'{"status":"error"')
 _LIKE_JSON: Final = re.compile(rb"\s*[\[{](?!\s*\"action\")")
+# Each line matches in one way: else blank lines are tried in all their compositions
 _LIKE_OBJECTS: Final = re.compile(
-    rb"\s*(?:\[\s*)?(?:\{\s*[\"}]|\])|(?:---[ \r]*\n|#.*\n|\s*\n)*apiVersion: "
+    rb"\s*(?:\[\s*)?(?:\{\s*[\"}]|\])|(?:---[ \r]*\n|#.*\n|[^\S\n]*\n)*apiVersion: "
 )
 _UNKNOWN: Final = "no Kubernetes object, output of cilium-dbg or values of Cilium: is not used"
 _SHOWN: Final = 5

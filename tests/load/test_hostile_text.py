@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from capacity.load import exposition, files, read
+from capacity.load import exposition, files, read, read_inventory
 from capacity.load.gather import Selection
 from capacity.load.labels import parse_labels
 from capacity.load.lines import is_sample
@@ -77,4 +77,13 @@ def test_a_long_line_is_judged_at_once(line: str, is_good: bool) -> None:
 def test_a_long_label_is_judged_at_once() -> None:
     begin = time.process_time()
     assert parse_labels("up{a" + " " * 60_000 + 'x="1"}') is None
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("ending", ["x", 'apiVersion: v1\nkind: Node\nmetadata: {name: "a"}\n'])
+def test_blank_lines_before_anything_are_passed_over_at_once(put: Put, ending: str) -> None:
+    path = put("dump", "\n" * 2000 + ending)
+    begin = time.process_time()
+    assert len(read_inventory(str(path), required=False).nodes) == (ending != "x")
+    # Their compositions would take longer than the sun
     assert time.process_time() - begin < 2
