@@ -67,6 +67,8 @@ def is_mine(beginning: bytes) -> bool:
     >>> is_mine(b'[{"name": "node-1", "primary-address": {}}]')
     False
     """
+    if not beginning.lstrip().startswith((b"[", b"Metric ")):
+        return False
     text = beginning.decode("utf-8", "replace")
     first = _FIRST.match(text)
     return _HEADER.match(text) is not None or (first is not None and '"name"' in first[0])
