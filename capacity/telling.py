@@ -16,6 +16,8 @@ Progress = Callable[[str, float], None]
 # Passwords may hold @, and / where it was not escaped: what follows the colon is no port then
 _CREDENTIALS: Final = re.compile(r"(?<=://)(?:[^/:\s]*:(?!\d*(?:[/?#]|$))\S*@|[^/\s]*@)")
 
+_BARE: Final = re.compile(r"^(//)?[^/:\s@]+:[^/\s@]+@")
+
 
 def is_url(source: object) -> bool:
     """Tell whether a source is a URL.
@@ -27,12 +29,15 @@ def is_url(source: object) -> bool:
 
 
 def without_secrets(source: str) -> str:
-    """Give a path or URL without user name and password; query strings are cut as well.
+    """Give a path or URL without user name and password; query string and fragment are cut as well.
 
     >>> without_secrets("https://me:secret@prom.example:9090/api?token=x")
     'https://prom.example:9090/api'
     """
-    return _CREDENTIALS.sub("", source).split("?", 1)[0] if "://" in source else source
+    if "://" not in source:
+        # No URL, but perhaps meant as one
+        return _BARE.sub("", source)
+    return re.split("[?#]", _CREDENTIALS.sub("", source), maxsplit=1)[0]
 
 
 def resource(row: Mapping[str, Any]) -> str:

@@ -99,8 +99,11 @@ def test_pandas_gets_the_same_values(export: Callable[..., Metrics]) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://u:s3cret@h:1/p", "https://h/p?token=s3cret", "https://s3cret@h/"],
-)
+    [
+        "http://u:s3cret@h:1/p", "https://h/p?token=s3cret", "https://s3cret@h/",
+        "https://h/#access_token=s3cret", "u:s3cret@h:9090", "//u:s3cret@h/p",
+    ],
+)  # fmt: skip
 def test_no_secret_survives_in_a_source_name(url: str) -> None:
     assert "s3cret" not in without_secrets(url)
 

@@ -77,7 +77,10 @@ def _found(path: Path) -> list[Path]:
     # Path.glob takes no absolute patterns
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
     if not matches:
-        raise ExportError(f"{path}: no such file or folder, and no file matches it; check the path")
+        raise ExportError(
+            f"{without_secrets(str(path))}: no such file or folder, and no file matches it; "
+            "check the path; a URL begins with https:// or http://"
+        )
     return list(dict.fromkeys(p for match in matches for p in _found(Path(match))))
 
 
