@@ -16,6 +16,7 @@ from capacity.facts import derivations
 from capacity.inventory import Inventory
 from capacity.observe.charges import ASSUMED
 from capacity.observe.leaks import Leak
+from capacity.observe.reduced import is_usable
 from capacity.tables import DOUBTS, check
 from capacity.units import format_bytes
 
@@ -206,8 +207,8 @@ def _objects(driven: pl.DataFrame, inventory: Inventory) -> list[dict[str, Any]]
 
 
 def _not_finite(metrics: Metrics) -> list[dict[str, Any]]:
-    """Count samples that are infinite or no number, by metric."""
-    bad = metrics.samples.filter(~pl.col("value").is_finite())
+    """Count samples that are no usable numbers, by metric."""
+    bad = metrics.samples.filter(~is_usable(pl.col("value")))
     used = metrics.series.join(derivations.observed(), on="metric", how="semi")
     counted = bad.join(used.select("series", "metric"), on="series").group_by("metric")
     return [
@@ -219,7 +220,7 @@ def _not_finite(metrics: Metrics) -> list[dict[str, Any]]:
             "other": float(count),
             "unit": "1",
             "used": "left out",
-            "detail": f"{count:,} samples of {name} are infinite or no number: left out",
+            "detail": f"{count:,} samples of {name} are no number, or beyond 64 bits: left out",
         }
         for name, count, since, until in counted.agg(
             pl.len(), since=pl.col("time").min(), until=pl.col("time").max()

@@ -15,6 +15,8 @@ import polars as pl
 
 from capacity.observe.presence import reporting
 
+# What 64 bits hold
+_MOST: Final = 2.0**64
 # A counter that keeps this share of its value was not reset
 _SWITCHED: Final = 0.9
 # Samples nearer than this part of their usual distance are of two servers' scrapes
@@ -121,8 +123,16 @@ def _one_copy(rows: pl.DataFrame, copied: pl.DataFrame) -> pl.DataFrame:
     return marked.filter(pl.col("copy").is_null() | best).select(rows.columns)
 
 
+def is_usable(value: pl.Expr) -> pl.Expr:
+    """Tell which values are numbers that something counts: no NaN, and within 64 bits.
+
+    No metric of Cilium, cAdvisor or the kernel goes beyond; what does would overflow sums.
+    """
+    return value.abs() < _MOST
+
+
 def _gauges(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("kind") == "gauge", pl.col("value").is_finite()).select(
+    return rows.filter(pl.col("kind") == "gauge", is_usable(pl.col("value"))).select(
         "time", "target", "series", value=pl.col("value") * pl.col("scale")
     )
 
@@ -144,7 +154,7 @@ def rates(rows: pl.DataFrame) -> pl.DataFrame:
     is_near = (usual <= _SCRAPES) & (seconds < _NEAR * usual)
     increase = pl.when(pl.col("value") >= before).then(pl.col("value") - before)
     return (
-        rows.filter(pl.col("kind") == "counter", pl.col("value").is_finite())
+        rows.filter(pl.col("kind") == "counter", is_usable(pl.col("value")))
         .sort("series", "time")
         .with_columns(
             value=increase.otherwise(pl.col("value")) / seconds * pl.col("scale"),

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from capacity.observe.reduced import rates
+from capacity.observe.reduced import is_usable, rates
 from capacity.tables import SPIKES, TIME, check
 
 # Samples this far apart on the median still show a start of a quarter of an hour. [s]
@@ -138,7 +138,7 @@ def _values(samples: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     gauges = rows.filter(pl.col("kind") == "gauge").select(
         "time", "target", "series", value=pl.col("value") * pl.col("scale")
     )
-    told = pl.concat([gauges, rates(rows)]).filter(pl.col("value").is_finite())
+    told = pl.concat([gauges, rates(rows)]).filter(is_usable(pl.col("value")))
     names = own.select("series", *_OF, _PLACE, "quantity").with_columns(
         quantity=pl.when(pl.col("quantity") == "cpu").then(pl.lit("cpu")).otherwise(
             pl.lit("memory"))
