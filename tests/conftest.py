@@ -30,14 +30,14 @@ DAY = 86_400_000
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 Points = list[tuple[int, float]]
-# What one worker runs, as it shares something slow to make: nearly all compiled code, which takes
-# half a minute to compile in a fresh clone; the same plans and pages. All else goes by file. Files
-# come in this order, so that the second worker needs no compiled code before the first has it
+# What one worker runs, as it shares something slow to make: what compiles most, half a minute in a
+# fresh clone; the same plans and pages. All else goes by file. Files come in this order
 TOGETHER = {
     "compiled": (
-        "tests/load/test_labels.py", "tests/load/", "tests/rightsizing/", "tests/test_simulate.py",
-        "tests/test_kernel_memory.py", "tests/test_lb_outlook.py", "capacity/load/",
-        "capacity/rightsizing/",
+        *(f"tests/load/test_{name}.py" for name in (
+            "labels", "tsdb_block", "xor", "remote_read", "gather", "tsdb_wal", "exposition",
+        )),
+        "tests/rightsizing/test_source.py",
     ),
     "pages": (
         "tests/test_notebooks.py", "tests/test_report.py", "tests/test_browser.py",
@@ -53,6 +53,13 @@ FIRST = (
 )  # fmt: skip
 
 
+# These come last, when what they need is compiled
+LAST = (
+    "tests/test_simulate.py", "tests/load/", "tests/rightsizing/", "tests/test_kernel_memory.py",
+    "tests/test_lb_outlook.py", "capacity/load/", "capacity/rightsizing/",
+)  # fmt: skip
+
+
 def unit(nodeid: str) -> str:
     """Give what a test belongs to: all of it is run by one worker."""
     file = nodeid.partition("::")[0]
@@ -65,6 +72,12 @@ class ByUnit(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    # One more than there are cores: some tests wait for servers and browsers
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByUnit:
     config.option.loadscopereorder = False
     return ByUnit(config, log)
@@ -74,7 +87,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByUnit:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> tuple[int, int]:
         own = unit(item.nodeid)
-        order = next((i for i, name in enumerate(FIRST) if own.startswith(name)), len(FIRST))
+        late = next((i for i, name in enumerate(LAST, 1) if own.startswith(name)), 0)
+        order = next((i for i, name in enumerate(FIRST) if own == name), len(FIRST) + late)
         files = TOGETHER.get(own, ())
         within = next((i for i, name in enumerate(files) if item.nodeid.startswith(name)), 0)
         return order, within

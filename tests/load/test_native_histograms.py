@@ -93,7 +93,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     agent = ThreadingHTTPServer(("127.0.0.1", 0), Agent)
     threading.Thread(target=agent.serve_forever, args=(0.01,), daemon=True).start()
     config = (
-        "scrape_configs: [{job_name: cilium-agent, scrape_interval: 1s, scrape_timeout: 1s, "
+        "scrape_configs: [{job_name: cilium-agent, scrape_interval: 200ms, scrape_timeout: 200ms, "
         f"static_configs: [{{targets: ['127.0.0.1:{agent.server_port}']}}]}}]"
     )
     more = ["--enable-feature=native-histograms", "--web.enable-admin-api"]
@@ -147,7 +147,7 @@ def test_what_is_not_wanted_is_not_told(held: Held, kind: str) -> None:
 def test_remote_read_tells_the_metric_and_keeps_all_else(held: Held) -> None:
     end = int(time.time() * 1000)
     made = prom_api.fetch(
-        held.url, metrics=["cilium_.*"], start=end - 60_000, end=end, step=0.5, remote_read=True,
+        held.url, metrics=["cilium_.*"], start=end - 60_000, end=end, step=0.1, remote_read=True,
         waits=QUICK, aggregate="none",
     )  # fmt: skip
     assert f"N native histograms of {NAME} are not read" in told(made.sources["reason"][0])
